@@ -1,0 +1,164 @@
+#include <criterion/criterion.h>
+#include <pthread.h>
+#include <string.h>
+#include <time.h>
+
+#include "tests/conformance/cases.h"
+#include "transport/clock.h"
+
+static void nap_ms(long ms)
+{
+    nanosleep(&(struct timespec){.tv_nsec = ms * 1000000}, NULL);
+}
+
+static void refused_when_nobody_listens(struct pair *pair)
+{
+    listener_free(pair->listener);
+    pair->listener = NULL;
+    struct godwit_error error;
+    uint64_t start = clock_now_ms();
+    enum godwit_err err = transport_connect(pair->transport, &pair->address, 150, NULL, &pair->a, &error);
+    cr_assert_eq(err, GODWIT_ERR_REFUSED, "%s", error.text);
+    cr_assert_null(pair->a);
+    uint64_t took = clock_now_ms() - start;
+    cr_assert(took >= 149 && took < 3000, "it kept trying, and not for ever: %llu ms", (unsigned long long)took);
+    char address[ADDRESS_TEXT_MAX];
+    address_format(&pair->address, address);
+    cr_assert(strstr(error.text, address), "%s", error.text);
+    cr_assert(strstr(error.text, "nothing listens there"), "%s", error.text);
+}
+
+static void connect_in_no_time_works_or_times_out(struct pair *pair)
+{
+    enum godwit_err err = transport_connect(pair->transport, &pair->address, 0, NULL, &pair->a, NULL);
+    cr_assert(!err || err == GODWIT_ERR_UNREACHABLE);
+}
+
+struct connector {
+    struct pair *pair;
+    atomic_bool cancel;
+    enum godwit_err err;
+};
+
+static void *connect_thread(void *argument)
+{
+    struct connector *c = argument;
+    c->err = transport_connect(c->pair->transport, &c->pair->address, 10000, &c->cancel, &c->pair->a, NULL);
+    return NULL;
+}
+
+static void connect_waits_for_a_listener(struct pair *pair)
+{
+    listener_free(pair->listener);
+    pair->listener = NULL;
+    struct connector c = {.pair = pair};
+    pthread_t thread;
+    uint64_t start = clock_now_ms();
+    pthread_create(&thread, NULL, connect_thread, &c);
+    nap_ms(30);
+    enum godwit_err err = transport_listen(pair->transport, &pair->address, 4, &pair->listener, NULL, &pair->error);
+    if (err)
+        atomic_store(&c.cancel, true);
+    pthread_join(thread, NULL);
+    cr_assert_eq(err, GODWIT_OK, "%s", pair->error.text);
+    cr_assert_eq(c.err, GODWIT_OK);
+    cr_assert_lt(clock_now_ms() - start, 3000, "soon after it listened");
+    cr_assert_eq(listener_accept(pair->listener, 5000, &pair->b, NULL), GODWIT_OK);
+}
+
+static void cancel_ends_connect(struct pair *pair)
+{
+    listener_free(pair->listener);
+    pair->listener = NULL;
+    struct connector c = {.pair = pair};
+    pthread_t thread;
+    pthread_create(&thread, NULL, connect_thread, &c);
+    nap_ms(20);
+    uint64_t start = clock_now_ms();
+    atomic_store(&c.cancel, true);
+    pthread_join(thread, NULL);
+    cr_assert_eq(c.err, GODWIT_ERR_CANCELLED);
+    cr_assert_lt(clock_now_ms() - start, 2000);
+}
+
+static void accept_times_out(struct pair *pair)
+{
+    struct godwit_error error;
+    cr_assert_eq(listener_accept(pair->listener, 0, &pair->b, &error), GODWIT_ERR_TIMEOUT);
+    cr_assert_eq(listener_accept(pair->listener, 20, &pair->b, &error), GODWIT_ERR_TIMEOUT, "%s", error.text);
+    cr_assert_eq(error.code, GODWIT_ERR_TIMEOUT);
+    cr_assert_null(pair->b);
+    cr_assert_eq(pair_connect(pair), GODWIT_OK, "and the listener works on: %s", pair->error.text);
+}
+
+static void *shutdown_listener_thread(void *listener)
+{
+    nap_ms(20);
+    listener_shutdown(listener);
+    return NULL;
+}
+
+static void shutdown_ends_accept(struct pair *pair)
+{
+    pthread_t thread;
+    pthread_create(&thread, NULL, shutdown_listener_thread, pair->listener);
+    enum godwit_err err = listener_accept(pair->listener, CHANNEL_FOREVER, &pair->b, NULL);
+    pthread_join(thread, NULL);
+    cr_assert_eq(err, GODWIT_ERR_CLOSED);
+    cr_assert_eq(listener_accept(pair->listener, CHANNEL_FOREVER, &pair->b, NULL), GODWIT_ERR_CLOSED, "later ones too");
+}
+
+static void second_listener_is_busy(struct pair *pair)
+{
+    struct listener *second = NULL;
+    struct godwit_error error;
+    enum godwit_err err = transport_listen(pair->transport, &pair->address, 1, &second, NULL, &error);
+    cr_assert_eq(err, GODWIT_ERR_BUSY, "%s", error.text);
+    char address[ADDRESS_TEXT_MAX];
+    address_format(&pair->address, address);
+    cr_assert(strstr(error.text, address) && strstr(error.text, "already in use"), "%s", error.text);
+}
+
+static void foreign_scheme_is_refused(struct pair *pair)
+{
+    struct address address;
+    struct godwit_error error;
+    cr_assert_eq(address_parse("rdma:127.0.0.1:1", &address, NULL), GODWIT_OK);
+    cr_assert_eq(transport_connect(pair->transport, &address, 1000, NULL, &pair->a, &error), GODWIT_ERR_INVALID);
+    cr_assert(strstr(error.text, "rdma"), "%s", error.text);
+}
+
+static void unaccepted_connections_are_closed(struct pair *pair)
+{
+    cr_assert_eq(transport_connect(pair->transport, &pair->address, 5000, NULL, &pair->a, NULL), GODWIT_OK);
+    listener_free(pair->listener);
+    pair->listener = NULL;
+    char byte;
+    enum godwit_err err = channel_recv_exact(pair->a, &byte, 1, 5000);
+    cr_assert(err == GODWIT_ERR_PEER_CLOSED || err == GODWIT_ERR_RESET, "%s", godwit_err_text(err));
+}
+
+static void many_connections_queue_up(struct pair *pair)
+{
+    struct channel *ends[16] = {0};
+    for (unsigned i = 0; i < 8; i++)
+        cr_assert_eq(transport_connect(pair->transport, &pair->address, 5000, NULL, &ends[i], NULL), GODWIT_OK);
+    for (unsigned i = 8; i < 16; i++)
+        cr_assert_eq(listener_accept(pair->listener, 5000, &ends[i], NULL), GODWIT_OK);
+    for (unsigned i = 0; i < 16; i++)
+        channel_free(ends[i]);
+}
+
+const struct conformance_case connect_cases[] = {
+    {"refused when nobody listens", refused_when_nobody_listens, CASE_LISTENING},
+    {"connect in no time works or times out", connect_in_no_time_works_or_times_out, CASE_LISTENING},
+    {"connect waits for a listener", connect_waits_for_a_listener, CASE_LISTENING},
+    {"cancel ends connect", cancel_ends_connect, CASE_LISTENING},
+    {"accept times out", accept_times_out, CASE_LISTENING},
+    {"shutdown ends accept", shutdown_ends_accept, CASE_LISTENING},
+    {"a second listener is busy", second_listener_is_busy, CASE_LISTENING},
+    {"a foreign scheme is refused", foreign_scheme_is_refused, CASE_LISTENING},
+    {"unaccepted connections are closed", unaccepted_connections_are_closed, CASE_LISTENING},
+    {"many connections queue up", many_connections_queue_up, CASE_LISTENING},
+    {0},
+};

@@ -1,0 +1,97 @@
+/*
+ * What implementers of a channel see: base structs, first member of the private ones, and the ops tables. Callers never
+ * include this file; the wrappers of channel.c check state, ranges and "a failure has a code" for all transports at once.
+ *
+ * For each op, beyond what channel.h promises to users:
+ *   send      may block; sending thread; borrows head for the call and payload until flush; never partial on success
+ *   recv      may block; receiving thread; buffers are the caller's throughout; never partial on success
+ *   put, get  may block for queue space; sending thread; memory stays the caller's; ranges were checked by the wrapper
+ *   flush     may block; sending thread
+ *   shutdown  must not block; any thread, repeatedly; called at least once before free
+ *   free      no other call is running; also after a failed call; releases the struct itself
+ *
+ * No slot is NULL: a stream transport uses the *_unsupported functions below.
+ */
+#ifndef TRANSPORT_CHANNEL_OPS_H
+#define TRANSPORT_CHANNEL_OPS_H
+
+#include "transport/channel.h"
+
+enum { CHANNEL_NAME_MAX = ADDRESS_TEXT_MAX };
+
+struct channel_ops {
+    const char *name;
+    enum godwit_err (*send)(struct channel *channel, const void *head, size_t head_size, const struct iovec *payload,
+                            unsigned count, int timeout_ms);
+    enum godwit_err (*recv)(struct channel *channel, struct iovec *iov, unsigned count, int timeout_ms);
+    enum godwit_err (*put)(struct channel *channel, const struct mr *mr, uint64_t mr_offset, const struct remote *remote,
+                           uint64_t remote_offset, uint64_t size);
+    enum godwit_err (*get)(struct channel *channel, const struct mr *mr, uint64_t mr_offset, const struct remote *remote,
+                           uint64_t remote_offset, uint64_t size);
+    enum godwit_err (*flush)(struct channel *channel, int timeout_ms);
+    void (*shutdown)(struct channel *channel);
+    void (*free)(struct channel *channel);
+};
+
+struct channel {
+    const struct channel_ops *ops;
+    struct channel_limits limits;
+    char name[CHANNEL_NAME_MAX];
+};
+
+struct listener_ops {
+    enum godwit_err (*accept)(struct listener *listener, int timeout_ms, struct channel **out, struct godwit_error *error);
+    void (*shutdown)(struct listener *listener);
+    void (*free)(struct listener *listener);
+};
+
+struct listener {
+    const struct listener_ops *ops;
+    struct address address;
+};
+
+struct domain_ops {
+    enum godwit_err (*reg)(struct domain *domain, const struct region *region, enum region_access access,
+                           struct mr **out, struct godwit_error *error);
+    enum godwit_err (*import)(struct domain *domain, const struct region_key *key, struct remote **out,
+                              struct godwit_error *error);
+    void (*export)(const struct mr *mr, struct region_key *key);
+    void (*mr_free)(struct mr *mr);
+    void (*remote_free)(struct remote *remote);
+    void (*free)(struct domain *domain);
+};
+
+struct domain {
+    const struct domain_ops *ops;
+};
+
+struct mr {
+    struct domain *domain;
+    struct region region;
+    enum region_access access;
+};
+
+struct remote {
+    struct domain *domain;
+    uint64_t size;
+};
+
+struct transport_ops {
+    const char *scheme; /* of the addresses it takes; for messages */
+    enum godwit_err (*connect)(void *context, const struct address *address, int timeout_ms, const atomic_bool *cancel,
+                               struct channel **out, struct godwit_error *error);
+    enum godwit_err (*listen)(void *context, const struct address *address, unsigned backlog, struct listener **out,
+                              struct backlog_warning *warning, struct godwit_error *error);
+    enum godwit_err (*domain)(void *context, const struct address *address, struct domain **out,
+                              struct godwit_error *error);
+};
+
+enum godwit_err channel_put_unsupported(struct channel *channel, const struct mr *mr, uint64_t mr_offset,
+                                        const struct remote *remote, uint64_t remote_offset, uint64_t size);
+enum godwit_err channel_get_unsupported(struct channel *channel, const struct mr *mr, uint64_t mr_offset,
+                                        const struct remote *remote, uint64_t remote_offset, uint64_t size);
+enum godwit_err channel_flush_nothing(struct channel *channel, int timeout_ms);
+enum godwit_err transport_domain_unsupported(void *context, const struct address *address, struct domain **out,
+                                             struct godwit_error *error);
+
+#endif
