@@ -1,0 +1,203 @@
+/*
+ * Reader loop: wait for a record until the next heartbeat is due or the peer counts as dead, whichever is first; dispatch;
+ * send the heartbeat when it is due. A heartbeat is skipped while another thread is sending: those bytes are as good.
+ *
+ * Failure modes: silence beyond peer_timeout_ms is PEER_DEAD; a RECORD_ERROR is PEER_FAILED with the peer's words; a broken
+ * record is PROTOCOL. After a long pause of this process (a debugger, SIGSTOP) what has arrived meanwhile is read before the
+ * peer is declared dead.
+ *
+ * Teardown: control_stop shuts the channel down, which ends every blocked call, then joins the reader; the caller must have
+ * stopped its own senders before control_free. Nobody else holds a pointer to the channel.
+ */
+#include "session/control.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "transport/clock.h"
+#include "transport/error.h"
+#include "transport/wire.h"
+
+enum { HEARTBEAT_SIZE = 16, ERROR_FIXED_SIZE = 4 };
+
+struct control {
+    struct control_config config;
+    pthread_t reader;
+    atomic_bool stopping;
+
+    /* reader thread only */
+    uint8_t *body;
+    uint32_t received;
+    uint64_t peer_time; /* of its last heartbeat, echoed in ours */
+
+    /* under lock */
+    pthread_mutex_t lock;
+    uint32_t sent;
+};
+
+static enum godwit_err send_locked(struct control *control, uint16_t type, const struct iovec *body, unsigned count)
+{
+    return record_send(control->config.channel, type, control->sent++, body, count, control->config.peer_timeout_ms);
+}
+
+enum godwit_err control_send(struct control *control, uint16_t type, const struct iovec *body, unsigned count,
+                             struct godwit_error *error)
+{
+    pthread_mutex_lock(&control->lock);
+    enum godwit_err err = send_locked(control, type, body, count);
+    pthread_mutex_unlock(&control->lock);
+    if (err != GODWIT_OK)
+        return error_set(error, err, "cannot send %s to %s: %s", record_name(type),
+                         channel_name(control->config.channel), godwit_err_text(err));
+    return GODWIT_OK;
+}
+
+void control_send_error(struct control *control, const struct godwit_error *why)
+{
+    uint8_t head[ERROR_FIXED_SIZE];
+    size_t text = strnlen(why->text, GODWIT_ERROR_TEXT - 1);
+    struct wire_out out = wire_out(head, sizeof head);
+    wire_put_u16(&out, (uint16_t)why->code);
+    wire_put_u16(&out, (uint16_t)text);
+    char copy[GODWIT_ERROR_TEXT];
+    memcpy(copy, why->text, text);
+    struct iovec body[] = {{head, sizeof head}, {copy, text}};
+    control_send(control, RECORD_ERROR, body, 2, NULL);
+}
+
+/* False while another thread is sending. */
+static bool heartbeat_send(struct control *control)
+{
+    if (pthread_mutex_trylock(&control->lock) != 0)
+        return false;
+    uint8_t bytes[HEARTBEAT_SIZE];
+    struct wire_out out = wire_out(bytes, sizeof bytes);
+    wire_put_u64(&out, clock_now_ns());
+    wire_put_u64(&out, control->peer_time);
+    struct iovec body = {bytes, sizeof bytes};
+    send_locked(control, RECORD_HEARTBEAT, &body, 1); /* a failure shows in the reader's next recv */
+    pthread_mutex_unlock(&control->lock);
+    return true;
+}
+
+static enum godwit_err take_heartbeat(struct control *control, const struct record_header *header,
+                                      struct godwit_error *error)
+{
+    if (header->size != HEARTBEAT_SIZE)
+        return error_set(error, GODWIT_ERR_PROTOCOL, "malformed HEARTBEAT of %u bytes", header->size);
+    struct wire_in in = wire_in(control->body, HEARTBEAT_SIZE);
+    control->peer_time = wire_get_u64(&in);
+    return GODWIT_OK;
+}
+
+static enum godwit_err take_error(struct control *control, const struct record_header *header,
+                                  struct godwit_error *error)
+{
+    struct wire_in in = wire_in(control->body, header->size);
+    uint16_t code = wire_get_u16(&in);
+    uint16_t size = wire_get_u16(&in);
+    if (in.failed || size != wire_left(&in) || size >= GODWIT_ERROR_TEXT)
+        return error_set(error, GODWIT_ERR_PROTOCOL, "malformed ERROR of %u bytes", header->size);
+    /* A cancel stays a cancel and a mismatch a mismatch on both sides; anything else is the peer's failure. */
+    bool same = code == GODWIT_ERR_CANCELLED || code == GODWIT_ERR_MISMATCH;
+    return error_set(error, same ? (enum godwit_err)code : GODWIT_ERR_PEER_FAILED, "the peer gave up: %.*s", (int)size,
+                     (const char *)in.at);
+}
+
+static enum godwit_err dispatch(struct control *control, const struct record_header *header, struct godwit_error *error)
+{
+    switch (header->type) {
+    case RECORD_HEARTBEAT:
+        return take_heartbeat(control, header, error);
+    case RECORD_ERROR:
+        return take_error(control, header, error);
+    default:
+        return control->config.record(control->config.opaque, header, control->body, error);
+    }
+}
+
+static enum godwit_err read_records(struct control *control, struct godwit_error *error)
+{
+    const struct control_config *config = &control->config;
+    uint64_t heard = clock_now_ms();
+    uint64_t due = heard; /* the first heartbeat goes out at once */
+    for (;;) {
+        uint64_t now = clock_now_ms();
+        if (now >= due && heartbeat_send(control))
+            due = now + (uint64_t)config->heartbeat_ms;
+        uint64_t dead = heard + (uint64_t)config->peer_timeout_ms;
+        int wait = clock_left_ms(dead < due ? dead : due);
+        struct record_header header;
+        enum godwit_err err = record_recv(config->channel, &header, control->body, control->received,
+                                          wait > 0 ? wait : 1, config->peer_timeout_ms, error);
+        if (err == GODWIT_ERR_TIMEOUT) {
+            if (clock_now_ms() >= dead)
+                return error_set(error, GODWIT_ERR_PEER_DEAD, "%s has been silent for %d ms",
+                                 channel_name(config->channel), config->peer_timeout_ms);
+            continue;
+        }
+        if (err != GODWIT_OK)
+            return err;
+        control->received++;
+        heard = clock_now_ms();
+        err = dispatch(control, &header, error);
+        if (err != GODWIT_OK)
+            return err;
+    }
+}
+
+static void *reader_main(void *opaque)
+{
+    struct control *control = opaque;
+    struct godwit_error error = {0};
+    read_records(control, &error);
+    if (atomic_load(&control->stopping))
+        error_set(&error, GODWIT_ERR_CLOSED, "control connection closed by this side");
+    control->config.ended(control->config.opaque, &error);
+    return NULL;
+}
+
+enum godwit_err control_start(const struct control_config *config, struct control **out, struct godwit_error *error)
+{
+    struct control *control = calloc(1, sizeof *control);
+    if (control == NULL)
+        return error_set(error, GODWIT_ERR_NO_MEMORY, "no memory for the control connection");
+    control->body = malloc(RECORD_BODY_MAX);
+    if (control->body == NULL)
+        goto free_control;
+    control->config = *config;
+    pthread_mutex_init(&control->lock, NULL);
+    if (pthread_create(&control->reader, NULL, reader_main, control) != 0)
+        goto destroy_lock;
+    *out = control;
+    return GODWIT_OK;
+
+destroy_lock:
+    pthread_mutex_destroy(&control->lock);
+    free(control->body);
+free_control:
+    free(control);
+    return error_set(error, GODWIT_ERR_NO_MEMORY, "cannot start the control thread");
+}
+
+void control_stop(struct control *control)
+{
+    if (atomic_exchange(&control->stopping, true))
+        return;
+    channel_shutdown(control->config.channel);
+    pthread_join(control->reader, NULL);
+}
+
+void control_free(struct control *control)
+{
+    if (control == NULL)
+        return;
+    control_stop(control);
+    channel_free(control->config.channel);
+    pthread_mutex_destroy(&control->lock);
+    free(control->body);
+    free(control);
+}

@@ -1,0 +1,110 @@
+/* Framing of control records: a 16-byte header with a CRC over itself and the body, then the body. */
+#include "session/record.h"
+
+#include <assert.h>
+
+#include "transport/error.h"
+#include "transport/wire.h"
+
+enum { CRC_AT = 12, BODY_PARTS_MAX = 8 };
+
+const char *record_name(uint16_t type)
+{
+    switch ((enum record_type)type) {
+    case RECORD_HEARTBEAT: return "HEARTBEAT";
+    case RECORD_ERROR: return "ERROR";
+    case RECORD_OFFER: return "OFFER";
+    case RECORD_ACCEPT: return "ACCEPT";
+    case RECORD_KEY: return "KEY";
+    case RECORD_EPOCH_ACK: return "EPOCH_ACK";
+    case RECORD_STATE: return "STATE";
+    case RECORD_COMMIT: return "COMMIT";
+    case RECORD_LOADED: return "LOADED";
+    case RECORD_RUN: return "RUN";
+    case RECORD_RUNNING: return "RUNNING";
+    case RECORD_BYE: return "BYE";
+    case RECORD_OUTCOME_ASK: return "OUTCOME_ASK";
+    case RECORD_OUTCOME: return "OUTCOME";
+    }
+    return "unknown record";
+}
+
+void record_header_encode(struct record_header *header, const struct iovec *body, unsigned count,
+                          uint8_t bytes[RECORD_HEADER_SIZE])
+{
+    size_t size = 0;
+    for (unsigned i = 0; i < count; i++)
+        size += body[i].iov_len;
+    assert(size <= RECORD_BODY_MAX && "callers split what could be larger");
+    header->size = (uint32_t)size;
+
+    struct wire_out out = wire_out(bytes, RECORD_HEADER_SIZE);
+    wire_put_u16(&out, header->type);
+    wire_put_zeros(&out, 2);
+    wire_put_u32(&out, header->size);
+    wire_put_u32(&out, header->sequence);
+    header->crc = wire_crc32(0, bytes, CRC_AT);
+    for (unsigned i = 0; i < count; i++)
+        header->crc = wire_crc32(header->crc, body[i].iov_base, body[i].iov_len);
+    wire_put_u32(&out, header->crc);
+}
+
+enum godwit_err record_header_decode(const uint8_t bytes[RECORD_HEADER_SIZE], struct record_header *header,
+                                     struct godwit_error *error)
+{
+    struct wire_in in = wire_in(bytes, RECORD_HEADER_SIZE);
+    struct record_header got = {.type = wire_get_u16(&in)};
+    wire_get_zeros(&in, 2);
+    got.size = wire_get_u32(&in);
+    got.sequence = wire_get_u32(&in);
+    got.crc = wire_get_u32(&in);
+    if (in.failed)
+        return error_set(error, GODWIT_ERR_PROTOCOL, "malformed record header: reserved bits set");
+    if (got.size > RECORD_BODY_MAX)
+        return error_set(error, GODWIT_ERR_PROTOCOL, "%s of %u bytes, at most %u allowed", record_name(got.type),
+                         got.size, RECORD_BODY_MAX);
+    *header = got;
+    return GODWIT_OK;
+}
+
+enum godwit_err record_check(const uint8_t bytes[RECORD_HEADER_SIZE], const struct record_header *header,
+                             const void *body, uint32_t sequence, struct godwit_error *error)
+{
+    if (header->crc != wire_crc32(wire_crc32(0, bytes, CRC_AT), body, header->size))
+        return error_set(error, GODWIT_ERR_PROTOCOL, "damaged %s: checksum does not match", record_name(header->type));
+    if (header->sequence != sequence)
+        return error_set(error, GODWIT_ERR_PROTOCOL, "%s number %u where %u was due", record_name(header->type),
+                         header->sequence, sequence);
+    return GODWIT_OK;
+}
+
+enum godwit_err record_send(struct channel *channel, uint16_t type, uint32_t sequence, const struct iovec *body,
+                            unsigned count, int timeout_ms)
+{
+    assert(count <= BODY_PARTS_MAX);
+    struct record_header header = {.type = type, .sequence = sequence};
+    uint8_t bytes[RECORD_HEADER_SIZE];
+    record_header_encode(&header, body, count, bytes);
+    enum godwit_err err = channel_send(channel, bytes, sizeof bytes, body, count, timeout_ms);
+    return err == GODWIT_OK ? channel_flush(channel, timeout_ms) : err;
+}
+
+enum godwit_err record_recv(struct channel *channel, struct record_header *header, uint8_t *body, uint32_t sequence,
+                            int first_ms, int rest_ms, struct godwit_error *error)
+{
+    uint8_t bytes[RECORD_HEADER_SIZE];
+    enum godwit_err err = channel_recv_exact(channel, bytes, sizeof bytes, first_ms);
+    if (err == GODWIT_ERR_TIMEOUT)
+        return err;
+    if (err != GODWIT_OK)
+        return error_set(error, err, "control connection: %s", godwit_err_text(err));
+    err = record_header_decode(bytes, header, error);
+    if (err != GODWIT_OK)
+        return err;
+    if (header->size > 0)
+        err = channel_recv_exact(channel, body, header->size, rest_ms);
+    if (err != GODWIT_OK) /* a timeout here is in the middle of a record */
+        return error_set(error, err == GODWIT_ERR_TIMEOUT ? GODWIT_ERR_STALLED : err,
+                         "control connection: %s in the middle of %s", godwit_err_text(err), record_name(header->type));
+    return record_check(bytes, header, body, sequence, error);
+}

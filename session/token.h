@@ -1,0 +1,29 @@
+/*
+ * One-time tokens: the right to attach one channel once. Issued on the control channel, reserved when a hello shows one,
+ * consumed when that connection is admitted, given back if it breaks in between (so that the peer may try again).
+ */
+#ifndef SESSION_TOKEN_H
+#define SESSION_TOKEN_H
+
+#include "session/hello.h"
+
+enum token_state { TOKEN_ISSUED, TOKEN_RESERVED, TOKEN_CONSUMED };
+
+struct token {
+    enum hello_role role;
+    uint16_t channel;
+    uint32_t epoch;
+    uint8_t bytes[TOKEN_SIZE];
+    enum token_state state;
+};
+
+/* Fresh random bytes from the system; SYSTEM when it has none to give. */
+enum godwit_err token_random(void *bytes, size_t size, struct godwit_error *error);
+
+enum godwit_err token_issue(struct token *token, enum hello_role role, uint16_t channel, uint32_t epoch,
+                            struct godwit_error *error);
+/* Finds the token that matches the hello and reserves it; the error names what is wrong without giving anything away. */
+enum godwit_err token_reserve(struct token *tokens, unsigned count, const struct hello *hello, struct token **out,
+                              struct godwit_error *error);
+
+#endif
