@@ -1,0 +1,52 @@
+/* What one channel has carried: written by its own thread, read by anybody, summed only when asked. */
+#ifndef MULTIFD_COUNTERS_H
+#define MULTIFD_COUNTERS_H
+
+#include <stdatomic.h>
+
+#include <godwit/info.h>
+
+#include "multifd/batch.h"
+
+struct counters {
+    _Atomic uint64_t bytes, inline_bytes, placed_bytes, normal, duplicate, packets, busy_ns;
+};
+
+static inline void counters_add(_Atomic uint64_t *counter, uint64_t add)
+{
+    atomic_fetch_add_explicit(counter, add, memory_order_relaxed);
+}
+
+static inline uint64_t counters_get(const _Atomic uint64_t *counter)
+{
+    return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+/* One data record of `head` bytes that describes these extents, their content placed or inline. */
+static inline void counters_add_record(struct counters *counters, uint64_t head, const struct extent *extents,
+                                       unsigned count, bool placed)
+{
+    uint64_t normal = 0, zeros = 0;
+    for (unsigned i = 0; i < count; i++)
+        *(extents[i].kind == EXTENT_NORMAL ? &normal : &zeros) += extents[i].pages;
+    counters_add(&counters->bytes, head + (normal << PAGE_SHIFT));
+    counters_add(placed ? &counters->placed_bytes : &counters->inline_bytes, normal << PAGE_SHIFT);
+    counters_add(&counters->normal, normal);
+    counters_add(&counters->duplicate, zeros);
+    counters_add(&counters->packets, 1);
+}
+
+static inline void counters_read(const struct counters *counters, struct godwit_channel_info *info)
+{
+    *info = (struct godwit_channel_info){
+        .bytes = counters_get(&counters->bytes),
+        .inline_bytes = counters_get(&counters->inline_bytes),
+        .placed_bytes = counters_get(&counters->placed_bytes),
+        .normal = counters_get(&counters->normal),
+        .duplicate = counters_get(&counters->duplicate),
+        .packets = counters_get(&counters->packets),
+        .busy_ns = counters_get(&counters->busy_ns),
+    };
+}
+
+#endif

@@ -1,0 +1,144 @@
+/* See queue.h. One mutex: it is taken twice per batch, which is up to 2 MiB of work for a sender. */
+#include "multifd/queue.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "transport/clock.h"
+
+struct mark {
+    uint64_t at; /* batches pushed before it */
+    uint32_t epoch;
+};
+
+struct queue {
+    pthread_mutex_t lock;
+    pthread_cond_t work;  /* senders: a batch or a mark has come */
+    pthread_cond_t empty; /* producer: a batch has come back */
+    bool ended;
+
+    unsigned batches;
+    struct batch *storage;
+    struct batch **full; /* ring of batches places; taken..pushed are in it */
+    uint64_t pushed, taken;
+    struct batch **free; /* stack */
+    unsigned free_count;
+
+    struct mark marks[QUEUE_MARKS]; /* ring */
+    uint64_t marked;
+    uint64_t *passed; /* per sender: marks passed */
+};
+
+struct queue *queue_new(unsigned batches, unsigned senders)
+{
+    struct queue *queue = calloc(1, sizeof *queue);
+    if (queue == NULL)
+        return NULL;
+    queue->batches = batches;
+    queue->storage = calloc(batches, sizeof *queue->storage);
+    queue->full = calloc(batches, sizeof *queue->full);
+    queue->free = calloc(batches, sizeof *queue->free);
+    queue->passed = calloc(senders, sizeof *queue->passed);
+    pthread_mutex_init(&queue->lock, NULL);
+    pthread_cond_init(&queue->work, NULL);
+    pthread_cond_init(&queue->empty, NULL);
+    if (queue->storage == NULL || queue->full == NULL || queue->free == NULL || queue->passed == NULL) {
+        queue_free(queue);
+        return NULL;
+    }
+    for (unsigned i = 0; i < batches; i++)
+        queue->free[queue->free_count++] = &queue->storage[i];
+    return queue;
+}
+
+void queue_free(struct queue *queue)
+{
+    if (queue == NULL)
+        return;
+    pthread_cond_destroy(&queue->empty);
+    pthread_cond_destroy(&queue->work);
+    pthread_mutex_destroy(&queue->lock);
+    free(queue->passed);
+    free(queue->free);
+    free(queue->full);
+    free(queue->storage);
+    free(queue);
+}
+
+struct batch *queue_take_empty(struct queue *queue, int timeout_ms)
+{
+    struct timespec until = clock_timespec(clock_now_ns() + (uint64_t)timeout_ms * 1000000u);
+    int waited = 0;
+    pthread_mutex_lock(&queue->lock);
+    while (queue->free_count == 0 && !queue->ended && waited == 0)
+        waited = pthread_cond_clockwait(&queue->empty, &queue->lock, CLOCK_MONOTONIC, &until);
+    struct batch *batch = queue->ended || queue->free_count == 0 ? NULL : queue->free[--queue->free_count];
+    pthread_mutex_unlock(&queue->lock);
+    return batch;
+}
+
+void queue_push(struct queue *queue, struct batch *batch)
+{
+    pthread_mutex_lock(&queue->lock);
+    queue->full[queue->pushed++ % queue->batches] = batch;
+    pthread_cond_signal(&queue->work);
+    pthread_mutex_unlock(&queue->lock);
+}
+
+void queue_mark(struct queue *queue, uint32_t epoch)
+{
+    pthread_mutex_lock(&queue->lock);
+    queue->marks[queue->marked++ % QUEUE_MARKS] = (struct mark){.at = queue->pushed, .epoch = epoch};
+    pthread_cond_broadcast(&queue->work);
+    pthread_mutex_unlock(&queue->lock);
+}
+
+static enum queue_item next_locked(struct queue *queue, unsigned index, struct batch **batch, uint32_t *epoch)
+{
+    uint64_t *passed = &queue->passed[index];
+    assert(queue->marked - *passed <= QUEUE_MARKS && "the engine waits for acknowledgements before it marks again");
+    const struct mark *mark = &queue->marks[*passed % QUEUE_MARKS];
+    if (*passed < queue->marked && queue->taken >= mark->at) {
+        ++*passed;
+        *epoch = mark->epoch;
+        return QUEUE_MARK;
+    }
+    if (queue->taken < queue->pushed) {
+        *batch = queue->full[queue->taken++ % queue->batches];
+        /* The last batch before a mark sets free those who wait to pass it. */
+        if (*passed < queue->marked && queue->taken == mark->at)
+            pthread_cond_broadcast(&queue->work);
+        return QUEUE_BATCH;
+    }
+    return QUEUE_END;
+}
+
+enum queue_item queue_next(struct queue *queue, unsigned index, struct batch **batch, uint32_t *epoch)
+{
+    pthread_mutex_lock(&queue->lock);
+    enum queue_item item = QUEUE_END;
+    while (!queue->ended && (item = next_locked(queue, index, batch, epoch)) == QUEUE_END)
+        pthread_cond_wait(&queue->work, &queue->lock);
+    if (queue->ended)
+        item = QUEUE_END;
+    pthread_mutex_unlock(&queue->lock);
+    return item;
+}
+
+void queue_recycle(struct queue *queue, struct batch *batch)
+{
+    pthread_mutex_lock(&queue->lock);
+    queue->free[queue->free_count++] = batch;
+    pthread_cond_signal(&queue->empty);
+    pthread_mutex_unlock(&queue->lock);
+}
+
+void queue_end(struct queue *queue)
+{
+    pthread_mutex_lock(&queue->lock);
+    queue->ended = true;
+    pthread_cond_broadcast(&queue->work);
+    pthread_cond_broadcast(&queue->empty);
+    pthread_mutex_unlock(&queue->lock);
+}

@@ -1,0 +1,46 @@
+/*
+ * The receiving half: one receiver thread per data channel, reading straight into guest memory.
+ *
+ * Memory is populated before it is stored to, extent by extent where a page has not been received before, so that a host
+ * that is out of memory gives an error of the migration and not a signal.
+ */
+#ifndef MULTIFD_RECV_H
+#define MULTIFD_RECV_H
+
+#include <godwit/info.h>
+
+#include "multifd/ram.h"
+#include "transport/channel.h"
+
+struct multifd_recv;
+
+struct multifd_recv_config {
+    struct ram *ram; /* borrowed until free; with received bitmaps */
+    unsigned count;  /* channels that will attach */
+    int progress_ms; /* a record that stops half-way for so long has failed */
+    /*
+     * Receiver thread: a channel's marker; everything of the epoch on it is stored. Between records a receiver waits
+     * without a deadline of its own: whoever watches the control connection calls multifd_recv_stop.
+     */
+    void (*marker)(void *opaque, unsigned channel, uint32_t epoch);
+    /* Receiver thread, at most once per channel; not after multifd_recv_stop was called. */
+    void (*failed)(void *opaque, const struct godwit_error *error);
+    void *opaque;
+};
+
+/* NULL when memory is out. */
+struct multifd_recv *multifd_recv_new(const struct multifd_recv_config *config);
+
+/* Gives channel index its connection and starts its thread. Any thread; once per index. The channel is owned from here on,
+ * also on failure. */
+enum godwit_err multifd_recv_attach(struct multifd_recv *recv, unsigned index, struct channel *channel,
+                                    struct godwit_error *error);
+
+/* Ends and joins all receivers: when it returns nothing is stored any more. Not from a receiver thread; after the last
+ * attach. */
+void multifd_recv_stop(struct multifd_recv *recv);
+void multifd_recv_free(struct multifd_recv *recv); /* NULL allowed */
+
+void multifd_recv_info(const struct multifd_recv *recv, unsigned channel, struct godwit_channel_info *info);
+
+#endif

@@ -1,0 +1,30 @@
+/* Private to multifd/send.c and multifd/sender.c: one sender thread. */
+#ifndef MULTIFD_SENDER_H
+#define MULTIFD_SENDER_H
+
+#include <pthread.h>
+
+#include "multifd/counters.h"
+#include "multifd/packet.h"
+#include "multifd/queue.h"
+#include "multifd/send.h"
+
+struct sender {
+    const struct multifd_send_config *config;
+    struct queue *queue;
+    struct channel *channel;
+    unsigned index;
+    pthread_t thread;
+    struct counters counters;
+
+    /* sender thread only */
+    uint32_t sequence;
+    struct batch out; /* the batch after zero detection */
+    uint8_t head[PACKET_HEAD_MAX];
+    struct iovec iov[BATCH_EXTENTS];
+};
+
+/* The thread: until the queue ends or the channel fails. */
+void *sender_main(void *sender);
+
+#endif
