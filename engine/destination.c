@@ -1,0 +1,612 @@
+/*
+ * The destination: public calls, and the walk through one session.
+ *
+ * Happy path: a control connection is let in, its OFFER is checked, the guest gives its memory, ACCEPT goes out with the
+ * tokens, the data channels attach, pages arrive; COMMIT: everything is there, receivers end, device state is loaded,
+ * LOADED; RUN: the guest is resumed, RUNNING.
+ *
+ * Failure modes: before RUN is taken anything that goes wrong, here or at the source or in between, decides that the guest
+ * never runs here; the source is told, the guest's memory is given back, and serve() may be called again. After it only a
+ * guest that cannot be resumed is a failure, and then too it has never run.
+ *
+ * Teardown: under the lock the session becomes unreachable for the door; then receivers are joined, then the control
+ * thread; then nobody holds a pointer to the session but the caller.
+ */
+#include "engine/destination.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/host_memory.h"
+#include "engine/transports.h"
+#include "multifd/bitmap.h"
+#include "transport/clock.h"
+#include "transport/error.h"
+#include "transport/wire.h"
+
+static void emit(struct godwit_destination *destination, enum godwit_event_kind kind, uint64_t value, const char *text)
+{
+    struct godwit_event event = {.kind = kind, .value = value, .text = text};
+    if (destination->on_event != NULL)
+        destination->on_event(destination->opaque, &event);
+}
+
+static void set_status(struct godwit_destination *destination, enum godwit_status status)
+{
+    pthread_mutex_lock(&destination->lock);
+    destination->status = status;
+    pthread_mutex_unlock(&destination->lock);
+    emit(destination, GODWIT_EVENT_MIGRATION, status, NULL);
+}
+
+uint64_t destination_option(struct godwit_destination *destination, const char *name)
+{
+    pthread_mutex_lock(&destination->lock);
+    uint64_t value = godwit_options_get(destination->options, name);
+    pthread_mutex_unlock(&destination->lock);
+    return value;
+}
+
+void session_fail(struct session *session, const struct godwit_error *error)
+{
+    struct godwit_destination *destination = session->destination;
+    pthread_mutex_lock(&destination->lock);
+    if (session->failure.code == GODWIT_OK)
+        session->failure = *error;
+    pthread_cond_broadcast(&destination->changed);
+    pthread_mutex_unlock(&destination->lock);
+}
+
+/* ---- waiting ---- */
+
+static bool is_offered(const struct session *session)
+{
+    return session->offered;
+}
+
+static bool is_attached(const struct session *session)
+{
+    return session->attached == session->offer.channels;
+}
+
+static bool is_committed(const struct session *session)
+{
+    return session->committed;
+}
+
+static bool is_told_to_run(const struct session *session)
+{
+    return session->past->fate == FATE_RUN_TAKEN;
+}
+
+/* Waits until `ready`, a failure, a cancel, or the deadline; 0: the heartbeat alone bounds it. */
+static enum godwit_err wait_for(struct session *session, bool (*ready)(const struct session *), int timeout_ms,
+                                const char *what, struct godwit_error *error)
+{
+    struct godwit_destination *destination = session->destination;
+    uint64_t deadline = clock_now_ms() + (uint64_t)timeout_ms;
+    enum godwit_err err = GODWIT_OK;
+    pthread_mutex_lock(&destination->lock);
+    while (err == GODWIT_OK && !ready(session)) {
+        if (session->failure.code != GODWIT_OK) {
+            *error = session->failure;
+            err = error->code;
+        } else if (atomic_load(&destination->cancel)) {
+            err = error_set(error, GODWIT_ERR_CANCELLED, "cancelled at the destination");
+        } else if (timeout_ms > 0 && clock_left_ms(deadline) == 0) {
+            err = error_set(error, GODWIT_ERR_TIMEOUT, "the source did not %s within %d ms", what, timeout_ms);
+        } else {
+            struct timespec until = clock_timespec(clock_now_ns() + DESTINATION_TICK_MS * UINT64_C(1000000));
+            pthread_cond_clockwait(&destination->changed, &destination->lock, CLOCK_MONOTONIC, &until);
+        }
+    }
+    pthread_mutex_unlock(&destination->lock);
+    return err;
+}
+
+/* ---- the steps of a session ---- */
+
+static enum godwit_err start_control(struct session *session, struct godwit_error *error)
+{
+    struct godwit_destination *destination = session->destination;
+    pthread_mutex_lock(&destination->lock);
+    struct channel *channel = session->channel;
+    session->channel = NULL;
+    pthread_mutex_unlock(&destination->lock);
+    struct control_config config = {
+        .channel = channel,
+        .heartbeat_ms = (int)destination_option(destination, "heartbeat-interval"),
+        .peer_timeout_ms = (int)destination_option(destination, "peer-timeout"),
+        .record = records_take,
+        .ended = records_ended,
+        .opaque = session,
+    };
+    enum godwit_err err = control_start(&config, &session->control, error);
+    if (err != GODWIT_OK)
+        channel_free(channel);
+    return err;
+}
+
+static enum godwit_err register_memory(struct session *session, struct ram *ram, struct godwit_error *error)
+{
+    const struct godwit_destination *destination = session->destination;
+    enum godwit_err err = transport_domain(destination->transport, &destination->address, &session->domain, error);
+    if (err == GODWIT_ERR_UNSUPPORTED)
+        return GODWIT_OK;
+    for (unsigned i = 0; i < ram->count && err == GODWIT_OK; i++) {
+        struct ram_block *block = &ram->blocks[i];
+        struct region region = {block->addr, block->pages << PAGE_SHIFT, block->fd, block->fd_offset};
+        err = domain_register(session->domain, &region, REGION_REMOTE_WRITE, &block->mr, error);
+    }
+    return err;
+}
+
+static enum godwit_err check_memory_given(const struct godwit_block *offered, const struct godwit_block *mine,
+                                          unsigned count, struct godwit_error *error)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (strcmp(offered[i].id, mine[i].id) != 0 || offered[i].size != mine[i].size ||
+            (uintptr_t)mine[i].addr % GODWIT_PAGE_SIZE != 0 || mine[i].addr == NULL)
+            return error_set(error, GODWIT_ERR_GUEST, "the destination's guest gave no fitting memory for block %s",
+                             offered[i].id);
+    return GODWIT_OK;
+}
+
+static struct ram *accept_memory(struct session *session, struct godwit_error *error)
+{
+    const struct guest *guest = &session->destination->guest;
+    const struct offer *offer = &session->offer;
+    unsigned count = offer->block_count;
+    struct ram *ram = NULL;
+    struct godwit_block *offered = calloc(2u * count, sizeof *offered);
+    if (offered == NULL) {
+        error_set(error, GODWIT_ERR_NO_MEMORY, "no memory for %u blocks", count);
+        return NULL;
+    }
+    struct godwit_block *mine = offered + count;
+    for (unsigned i = 0; i < count; i++) {
+        offered[i] = (struct godwit_block){
+            .size = offer->blocks[i].size, .page_size = offer->blocks[i].page_size, .fd = -1};
+        memcpy(offered[i].id, offer->blocks[i].id, sizeof offered[i].id);
+    }
+    uint64_t available = host_memory_available();
+    enum godwit_err err = guest_accept(guest, offered, count, mine, error);
+    if (err == GODWIT_OK) {
+        session->accepted_memory = true;
+        err = check_memory_given(offered, mine, count, error);
+    }
+    if (err == GODWIT_OK && guest->ops.accept != NULL)
+        err = host_memory_check(mine, count, offer->populated, available, error);
+    if (err == GODWIT_OK && (ram = ram_new(mine, count, true)) == NULL)
+        error_set(error, GODWIT_ERR_NO_MEMORY, "no memory for the received bitmaps");
+    free(offered);
+    return ram;
+}
+
+static enum godwit_err issue_tokens(struct session *session, struct godwit_error *error)
+{
+    struct acceptance *acceptance = &session->acceptance;
+    enum godwit_err err = GODWIT_OK;
+    for (unsigned i = 0; i <= session->offer.channels && err == GODWIT_OK; i++) {
+        bool data = i < session->offer.channels;
+        err = token_issue(&acceptance->tokens[i], data ? HELLO_DATA : HELLO_CONTROL, data ? (uint16_t)i : 0,
+                          data ? 0 : 1, error);
+    }
+    acceptance->token_count = session->offer.channels + 1;
+    return err;
+}
+
+static enum godwit_err send_keys(struct session *session, struct godwit_error *error)
+{
+    enum godwit_err err = GODWIT_OK;
+    for (unsigned i = 0; session->domain != NULL && i < session->ram->count && err == GODWIT_OK; i++) {
+        struct region_key key;
+        mr_export(session->ram->blocks[i].mr, &key);
+        uint8_t bytes[4];
+        struct wire_out out = wire_out(bytes, sizeof bytes);
+        wire_put_u16(&out, (uint16_t)i);
+        wire_put_u16(&out, key.size);
+        struct iovec body[] = {{bytes, sizeof bytes}, {key.bytes, key.size}};
+        err = control_send(session->control, RECORD_KEY, body, 2, error);
+    }
+    return err;
+}
+
+static enum godwit_err send_accept(struct session *session, struct godwit_error *error)
+{
+    struct acceptance *acceptance = &session->acceptance;
+    uint8_t bytes[ACCEPT_SIZE_MAX];
+    pthread_mutex_lock(&session->destination->lock);
+    acceptance->features = session->domain != NULL ? session->offer.features & FEATURE_PLACED : 0;
+    acceptance->channels = session->offer.channels;
+    acceptance->block_count = session->offer.block_count;
+    for (unsigned i = 0; i < session->ram->count; i++)
+        acceptance->fresh[i] = session->ram->blocks[i].fresh;
+    struct iovec body = {bytes, acceptance_encode(acceptance, bytes)};
+    pthread_mutex_unlock(&session->destination->lock);
+    return control_send(session->control, RECORD_ACCEPT, &body, 1, error);
+}
+
+static enum godwit_err answer_offer(struct session *session, struct godwit_error *error)
+{
+    struct godwit_destination *destination = session->destination;
+    pthread_mutex_lock(&destination->lock);
+    unsigned channels = godwit_options_is_set(destination->options, "multifd-channels")
+                            ? (unsigned)godwit_options_get(destination->options, "multifd-channels")
+                            : 0;
+    pthread_mutex_unlock(&destination->lock);
+    enum godwit_err err = offer_check(&session->offer, channels, error);
+    if (err == GODWIT_OK)
+        err = issue_tokens(session, error);
+    if (err != GODWIT_OK)
+        return err;
+    struct ram *ram = accept_memory(session, error);
+    if (ram == NULL)
+        return error->code;
+    struct multifd_recv_config config = {
+        .ram = ram,
+        .count = session->offer.channels,
+        .progress_ms = (int)destination_option(destination, "progress-timeout"),
+        .marker = records_marker,
+        .failed = records_receiver_failed,
+        .opaque = session,
+    };
+    struct multifd_recv *recv = multifd_recv_new(&config);
+    pthread_mutex_lock(&destination->lock);
+    session->ram = ram;
+    session->recv = recv;
+    if (recv != NULL)
+        past_add(destination, session, &session->acceptance.tokens[session->offer.channels]);
+    pthread_mutex_unlock(&destination->lock);
+    if (recv == NULL)
+        return error_set(error, GODWIT_ERR_NO_MEMORY, "no memory for %u receivers", config.count);
+    err = register_memory(session, ram, error);
+    if (err == GODWIT_OK)
+        err = send_accept(session, error);
+    return err == GODWIT_OK ? send_keys(session, error) : err;
+}
+
+static enum godwit_err check_all_received(struct session *session, struct godwit_error *error)
+{
+    if (session->commit_epoch != session->acked)
+        return error_set(error, GODWIT_ERR_PROTOCOL, "COMMIT of epoch %u, of which only %u have arrived",
+                         session->commit_epoch, session->acked);
+    if (session->commit_streams != session->states.count || !state_set_complete(&session->states))
+        return error_set(error, GODWIT_ERR_PROTOCOL, "COMMIT with device state missing");
+    for (unsigned i = 0; i < session->ram->count; i++) {
+        const struct ram_block *block = &session->ram->blocks[i];
+        if (!bitmap_all_atomic(block->received, 0, block->pages))
+            return error_set(error, GODWIT_ERR_PROTOCOL, "COMMIT with pages of block %s never announced", block->id);
+    }
+    return GODWIT_OK;
+}
+
+/* Everything is placed; nobody but this side can write guest memory afterwards. */
+static enum godwit_err finish_memory(struct session *session, struct godwit_error *error)
+{
+    multifd_recv_stop(session->recv);
+    pthread_mutex_lock(&session->destination->lock);
+    for (unsigned i = 0; i < session->ram->count; i++) {
+        mr_free(session->ram->blocks[i].mr);
+        session->ram->blocks[i].mr = NULL;
+    }
+    pthread_mutex_unlock(&session->destination->lock);
+    return check_all_received(session, error);
+}
+
+static enum godwit_err load(struct session *session, struct godwit_error *error)
+{
+    const struct guest *guest = &session->destination->guest;
+    for (unsigned i = 0; i < session->states.count; i++) {
+        const struct state_stream *stream = &session->states.streams[i];
+        enum godwit_err err =
+            guest->ops.load(guest->self, stream->name, stream->data.bytes, stream->data.size, error);
+        if (err != GODWIT_OK)
+            return error_prefix(error, "cannot load device state %s", stream->name);
+    }
+    pthread_mutex_lock(&session->destination->lock);
+    session->loaded = true;
+    pthread_mutex_unlock(&session->destination->lock);
+    return control_send(session->control, RECORD_LOADED, NULL, 0, error);
+}
+
+static void settle(struct session *session, enum fate fate)
+{
+    struct godwit_destination *destination = session->destination;
+    pthread_mutex_lock(&destination->lock);
+    session->past->fate = fate;
+    pthread_cond_broadcast(&destination->changed);
+    pthread_mutex_unlock(&destination->lock);
+}
+
+static enum godwit_err run_guest(struct session *session, struct godwit_error *error)
+{
+    const struct guest *guest = &session->destination->guest;
+    enum godwit_err err = guest->ops.reclaim(guest->self, error);
+    if (err == GODWIT_OK)
+        err = guest->ops.resume(guest->self, error);
+    settle(session, err == GODWIT_OK ? FATE_RUNNING : FATE_NEVER);
+    if (err != GODWIT_OK)
+        return error_prefix(error, "cannot run the guest at the destination");
+    control_send(session->control, RECORD_RUNNING, NULL, 0, NULL); /* lost: the source will ask */
+    return GODWIT_OK;
+}
+
+static enum godwit_err walk(struct session *session, struct godwit_error *error)
+{
+    struct godwit_destination *destination = session->destination;
+    set_status(destination, GODWIT_STATUS_SETUP);
+    enum godwit_err err = start_control(session, error);
+    if (err == GODWIT_OK)
+        err = wait_for(session, is_offered, (int)destination_option(destination, "setup-timeout"), "offer a guest",
+                       error);
+    if (err == GODWIT_OK)
+        err = answer_offer(session, error);
+    if (err == GODWIT_OK)
+        err = wait_for(session, is_attached, (int)destination_option(destination, "connect-timeout"),
+                       "connect all data channels", error);
+    if (err != GODWIT_OK)
+        return err;
+    pthread_mutex_lock(&destination->lock);
+    destination->info.setup_time_ms = clock_now_ms() - session->start_ms;
+    destination->info.ram.total = session->ram->pages << PAGE_SHIFT;
+    pthread_mutex_unlock(&destination->lock);
+    set_status(destination, GODWIT_STATUS_ACTIVE);
+    err = wait_for(session, is_committed, 0, "commit", error);
+    if (err != GODWIT_OK)
+        return err;
+    set_status(destination, GODWIT_STATUS_DEVICE);
+    err = finish_memory(session, error);
+    if (err == GODWIT_OK)
+        err = load(session, error);
+    if (err == GODWIT_OK)
+        err = wait_for(session, is_told_to_run, 0, "say RUN", error);
+    return err == GODWIT_OK ? run_guest(session, error) : err;
+}
+
+/* ---- the end of a session ---- */
+
+/* Decides that the guest never runs here, unless it was decided otherwise: true when it really never will. */
+static bool rule_out(struct session *session)
+{
+    pthread_mutex_lock(&session->destination->lock);
+    bool decided = session->past != NULL && session->past->fate == FATE_RUN_TAKEN;
+    if (session->past != NULL && session->past->fate == FATE_UNDECIDED)
+        session->past->fate = FATE_NEVER;
+    pthread_mutex_unlock(&session->destination->lock);
+    return !decided;
+}
+
+static void wait_goodbye(struct session *session)
+{
+    struct godwit_destination *destination = session->destination;
+    uint64_t deadline = clock_now_ms() + destination_option(destination, "peer-timeout");
+    struct timespec until = clock_timespec(deadline * 1000000u);
+    pthread_mutex_lock(&destination->lock);
+    while (!session->bye && session->failure.code == GODWIT_OK && clock_left_ms(deadline) > 0)
+        pthread_cond_clockwait(&destination->changed, &destination->lock, CLOCK_MONOTONIC, &until);
+    destination->goodbye = session->bye;
+    pthread_mutex_unlock(&destination->lock);
+}
+
+/* What the receivers counted, into info. Under the lock. */
+static void sum_channels(const struct session *session, struct godwit_info *info)
+{
+    if (session == NULL || session->recv == NULL)
+        return;
+    struct godwit_ram_info *ram = &info->ram;
+    info->channel_count = session->offer.channels;
+    ram->page_size = GODWIT_PAGE_SIZE;
+    ram->multifd_bytes = ram->duplicate = ram->normal = 0;
+    for (unsigned i = 0; i < info->channel_count; i++) {
+        multifd_recv_info(session->recv, i, &info->channels[i]);
+        ram->multifd_bytes += info->channels[i].bytes;
+        ram->duplicate += info->channels[i].duplicate;
+        ram->normal += info->channels[i].normal;
+    }
+    ram->normal_bytes = ram->normal << PAGE_SHIFT;
+    ram->transferred = ram->multifd_bytes;
+}
+
+static void tear_down(struct session *session)
+{
+    struct godwit_destination *destination = session->destination;
+    pthread_mutex_lock(&destination->lock);
+    sum_channels(session, &destination->info);
+    destination->info.total_time_ms = clock_now_ms() - session->start_ms;
+    destination->session = NULL; /* the door finds it no more */
+    pthread_mutex_unlock(&destination->lock);
+    multifd_recv_free(session->recv);
+    control_free(session->control);
+    ram_free(session->ram);
+    domain_free(session->domain);
+    session_free(session);
+}
+
+static enum godwit_err fail_session(struct session *session, struct godwit_error *error)
+{
+    struct godwit_destination *destination = session->destination;
+    const struct guest *guest = &destination->guest;
+    bool accepted = session->accepted_memory;
+    bool never = rule_out(session);
+    if (session->control != NULL)
+        control_send_error(session->control, error);
+    tear_down(session);
+    if (accepted && never)
+        guest->ops.discard(guest->self);
+    pthread_mutex_lock(&destination->lock);
+    destination->info.error = *error;
+    pthread_mutex_unlock(&destination->lock);
+    set_status(destination, error->code == GODWIT_ERR_CANCELLED ? GODWIT_STATUS_CANCELLED : GODWIT_STATUS_FAILED);
+    return error->code;
+}
+
+/* ---- public ---- */
+
+static struct session *await_session(struct godwit_destination *destination)
+{
+    struct session *session = NULL;
+    pthread_mutex_lock(&destination->lock);
+    destination->waiting = true;
+    while (session == NULL && !atomic_load(&destination->cancel)) {
+        struct timespec until = clock_timespec(clock_now_ns() + DESTINATION_TICK_MS * UINT64_C(1000000));
+        pthread_cond_clockwait(&destination->changed, &destination->lock, CLOCK_MONOTONIC, &until);
+        if (destination->session != NULL && destination->session->channel != NULL)
+            session = destination->session;
+    }
+    destination->waiting = false;
+    if (session != NULL) {
+        memset(&destination->info, 0, sizeof destination->info);
+        destination->goodbye = false;
+    }
+    pthread_mutex_unlock(&destination->lock);
+    return session;
+}
+
+enum godwit_err godwit_destination_serve(struct godwit_destination *destination, struct godwit_error *error)
+{
+    struct godwit_error local = {0};
+    if (destination->admission == NULL)
+        return error_set(error, GODWIT_ERR_INVALID, "the destination does not listen yet");
+    struct session *session = await_session(destination);
+    if (session == NULL) {
+        atomic_store(&destination->cancel, false);
+        return error_set(error, GODWIT_ERR_CANCELLED, "cancelled while waiting for a migration");
+    }
+    enum godwit_err err = walk(session, &local);
+    if (err == GODWIT_OK) {
+        wait_goodbye(session);
+        tear_down(session);
+        set_status(destination, GODWIT_STATUS_COMPLETED);
+        return GODWIT_OK;
+    }
+    err = fail_session(session, &local);
+    atomic_store(&destination->cancel, false);
+    if (error != NULL)
+        *error = local;
+    return err;
+}
+
+enum godwit_err godwit_destination_new(const struct godwit_guest *guest, const struct godwit_options *options,
+                                       godwit_event_fn *on_event, void *opaque, struct godwit_destination **out,
+                                       struct godwit_error *error)
+{
+    struct godwit_destination *destination = calloc(1, sizeof *destination);
+    if (destination == NULL)
+        return error_set(error, GODWIT_ERR_NO_MEMORY, "no memory for a destination");
+    destination->on_event = on_event;
+    destination->opaque = opaque;
+    pthread_mutex_init(&destination->lock, NULL);
+    pthread_cond_init(&destination->changed, NULL);
+    destination->options = options_copy(options);
+    enum godwit_err err = destination->options != NULL
+                              ? guest_resolve(guest, &destination->guest, error)
+                              : error_set(error, GODWIT_ERR_NO_MEMORY, "no memory for a destination");
+    if (err != GODWIT_OK) {
+        godwit_destination_free(destination);
+        return err;
+    }
+    *out = destination;
+    return GODWIT_OK;
+}
+
+enum godwit_err godwit_destination_listen(struct godwit_destination *destination, const char *uri, char *bound,
+                                          size_t bound_size, struct godwit_error *error)
+{
+    if (destination->admission != NULL)
+        return error_set(error, GODWIT_ERR_BUSY, "the destination listens already");
+    enum godwit_err err = address_parse(uri, &destination->address, error);
+    destination->transport = destination->transport_override;
+    if (err == GODWIT_OK && destination->transport == NULL)
+        err = transports_find(&destination->address, &destination->transport, error);
+    if (err != GODWIT_OK)
+        return err;
+
+    bool known = godwit_options_is_set(destination->options, "multifd-channels");
+    unsigned channels = known ? (unsigned)godwit_options_get(destination->options, "multifd-channels") : 0;
+    struct listener *listener;
+    struct backlog_warning warning = {0};
+    err = transport_listen(destination->transport, &destination->address, admission_backlog(channels), &listener,
+                           &warning, error);
+    if (err != GODWIT_OK)
+        return err;
+    destination->address = *listener_address(listener);
+    struct admission_config config = {
+        .listener = listener,
+        .handshake_ms = options_ms(destination->options, "handshake-timeout"),
+        .reserve = door_reserve,
+        .attach = door_attach,
+        .release = door_release,
+        .opaque = destination,
+    };
+    err = admission_start(&config, &destination->admission, error);
+    if (err != GODWIT_OK) {
+        listener_free(listener);
+        return err;
+    }
+    char text[ADDRESS_TEXT_MAX];
+    address_format(&destination->address, text);
+    if (bound != NULL && bound_size > 0)
+        strncpy(bound, text, bound_size - 1)[bound_size - 1] = 0;
+    if (warning.text[0] != 0)
+        emit(destination, GODWIT_EVENT_WARNING, 0, warning.text);
+    return GODWIT_OK;
+}
+
+void godwit_destination_cancel(struct godwit_destination *destination)
+{
+    atomic_store(&destination->cancel, true);
+}
+
+enum godwit_err godwit_destination_set(struct godwit_destination *destination, const char *name, const char *value,
+                                       struct godwit_error *error)
+{
+    if (destination->admission != NULL && strcmp(name, "multifd-channels") == 0)
+        return error_set(error, GODWIT_ERR_BUSY,
+                         "multifd-channels sizes the listen backlog: set it before the destination listens, or not at all "
+                         "to adopt the source's");
+    pthread_mutex_lock(&destination->lock);
+    enum godwit_err err = godwit_options_set(destination->options, name, value, error);
+    pthread_mutex_unlock(&destination->lock);
+    return err;
+}
+
+void godwit_destination_query(struct godwit_destination *destination, struct godwit_info *info)
+{
+    pthread_mutex_lock(&destination->lock);
+    *info = destination->info;
+    info->status = destination->status;
+    sum_channels(destination->session, info);
+    if (destination->session != NULL)
+        info->total_time_ms = clock_now_ms() - destination->session->start_ms;
+    pthread_mutex_unlock(&destination->lock);
+}
+
+void godwit_destination_linger(struct godwit_destination *destination, int timeout_ms)
+{
+    uint64_t deadline = clock_now_ms() + (uint64_t)timeout_ms;
+    pthread_mutex_lock(&destination->lock);
+    while (!destination->goodbye && clock_left_ms(deadline) > 0 && !atomic_load(&destination->cancel)) {
+        struct timespec until = clock_timespec(clock_now_ns() + DESTINATION_TICK_MS * UINT64_C(1000000));
+        pthread_cond_clockwait(&destination->changed, &destination->lock, CLOCK_MONOTONIC, &until);
+    }
+    pthread_mutex_unlock(&destination->lock);
+}
+
+void godwit_destination_free(struct godwit_destination *destination)
+{
+    if (destination == NULL)
+        return;
+    admission_free(destination->admission);
+    if (destination->session != NULL) /* let in after the last serve() */
+        session_free(destination->session);
+    godwit_options_free(destination->options);
+    pthread_cond_destroy(&destination->changed);
+    pthread_mutex_destroy(&destination->lock);
+    free(destination);
+}
+
+void destination_use_transport(struct godwit_destination *destination, const struct transport *transport)
+{
+    destination->transport_override = transport;
+}

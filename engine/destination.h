@@ -1,0 +1,120 @@
+/*
+ * Private side of the destination. The caller's thread of godwit_destination_serve() walks one session from its OFFER to its
+ * end; the door threads of the admission, the control thread and the receivers report to it under the lock. Files:
+ * destination.c the public calls and the walk, destination_door.c who is let in and what past sessions came to,
+ * destination_records.c what arrives.
+ */
+#ifndef ENGINE_DESTINATION_H
+#define ENGINE_DESTINATION_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include <godwit/migration.h>
+
+#include "engine/guest.h"
+#include "engine/options.h"
+#include "engine/state.h"
+#include "multifd/ram.h"
+#include "multifd/recv.h"
+#include "session/admission.h"
+#include "session/control.h"
+#include "session/negotiate.h"
+
+enum { DESTINATION_TICK_MS = 50, DESTINATION_PAST = 16 };
+
+/*
+ * What becomes of a session, and with it of the guest. UNDECIDED -> RUN_TAKEN -> RUNNING, or -> NEVER from either of the
+ * first two; a decision is final, and is what a source that asks is told (docs/protocol.md §8).
+ */
+enum fate { FATE_UNDECIDED, FATE_RUN_TAKEN, FATE_RUNNING, FATE_NEVER };
+
+/* A session that was accepted, remembered after its end for a source that lost the connection. */
+struct past {
+    uint8_t session[SESSION_ID_SIZE];
+    uint8_t token[TOKEN_SIZE]; /* of the right to ask */
+    enum fate fate;
+};
+
+struct session {
+    struct godwit_destination *destination;
+    uint8_t id[SESSION_ID_SIZE];
+    struct past *past; /* NULL before it is accepted */
+
+    /* serving thread only */
+    struct control *control;
+    struct domain *domain;
+    bool accepted_memory; /* the guest has to be told if it comes to nothing */
+    uint64_t start_ms;
+
+    /* under the destination's lock */
+    struct channel *channel; /* control connection, from attach until the control takes it */
+    struct offer offer;
+    bool offered, committed, loaded, bye;
+    uint32_t commit_epoch, commit_streams;
+    struct state_set states;
+    struct ram *ram;
+    struct multifd_recv *recv;
+    struct acceptance acceptance; /* and its tokens */
+    unsigned attached;
+    struct godwit_error failure; /* the first; code 0: none */
+
+    /* under ack_lock; receivers */
+    pthread_mutex_t ack_lock;
+    uint32_t marks[NEGOTIATE_CHANNELS_MAX]; /* last epoch marked on each channel */
+    uint32_t acked;
+};
+
+struct godwit_destination {
+    /* constant after listen */
+    godwit_event_fn *on_event;
+    void *opaque;
+    struct guest guest;
+    const struct transport *transport;
+    const struct transport *transport_override; /* tests only */
+    struct address address;
+    struct admission *admission;
+
+    atomic_bool cancel;
+
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    /* under lock */
+    struct godwit_options *options;
+    enum godwit_status status;
+    struct godwit_info info;
+    bool waiting; /* serve() is there for a new session */
+    struct session *session; /* the one in progress */
+    struct past past[DESTINATION_PAST]; /* ring */
+    unsigned past_count;
+    bool goodbye; /* the last session ended with BYE */
+};
+
+/* ---- destination.c ---- */
+
+uint64_t destination_option(struct godwit_destination *destination, const char *name);
+void session_fail(struct session *session, const struct godwit_error *error);
+
+/* ---- destination_door.c ---- */
+
+struct session *session_new(struct godwit_destination *destination, const uint8_t id[SESSION_ID_SIZE]);
+void session_free(struct session *session);
+/* Admission's callbacks; opaque is the destination. */
+enum godwit_err door_reserve(void *opaque, const struct hello *hello, struct godwit_error *error);
+void door_attach(void *opaque, const struct hello *hello, struct channel *channel);
+void door_release(void *opaque, const struct hello *hello);
+/* Under the lock: remembers the session, undecided, with the right to ask by this token. */
+void past_add(struct godwit_destination *destination, struct session *session, const struct token *token);
+
+/* ---- destination_records.c; opaque is the session ---- */
+
+enum godwit_err records_take(void *opaque, const struct record_header *header, const uint8_t *body,
+                             struct godwit_error *error);
+void records_ended(void *opaque, const struct godwit_error *error);
+void records_marker(void *opaque, unsigned channel, uint32_t epoch);
+void records_receiver_failed(void *opaque, const struct godwit_error *error);
+
+/* Tests only: use this transport whatever the scheme. Before listen. */
+void destination_use_transport(struct godwit_destination *destination, const struct transport *transport);
+
+#endif

@@ -1,0 +1,206 @@
+/*
+ * Who is let in: the first control connection of a session while serve() waits for one, the data channels of the session in
+ * progress by their tokens, and at any time a source that asks what became of its session. Everybody else gets a refusal in
+ * words and disturbs nobody.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/destination.h"
+#include "transport/clock.h"
+#include "transport/error.h"
+
+struct session *session_new(struct godwit_destination *destination, const uint8_t id[SESSION_ID_SIZE])
+{
+    struct session *session = calloc(1, sizeof *session);
+    if (session == NULL)
+        return NULL;
+    session->destination = destination;
+    session->start_ms = clock_now_ms();
+    memcpy(session->id, id, sizeof session->id);
+    pthread_mutex_init(&session->ack_lock, NULL);
+    return session;
+}
+
+void session_free(struct session *session)
+{
+    channel_free(session->channel);
+    state_set_clear(&session->states);
+    pthread_mutex_destroy(&session->ack_lock);
+    free(session);
+}
+
+void past_add(struct godwit_destination *destination, struct session *session, const struct token *token)
+{
+    struct past *past = &destination->past[destination->past_count++ % DESTINATION_PAST];
+    memcpy(past->session, session->id, sizeof past->session);
+    memcpy(past->token, token->bytes, sizeof past->token);
+    past->fate = FATE_UNDECIDED;
+    session->past = past;
+}
+
+static struct past *past_find(struct godwit_destination *destination, const struct hello *hello)
+{
+    unsigned count = destination->past_count < DESTINATION_PAST ? destination->past_count : DESTINATION_PAST;
+    for (unsigned i = 0; i < count; i++) {
+        struct past *past = &destination->past[i];
+        if (memcmp(past->session, hello->session, SESSION_ID_SIZE) != 0)
+            continue;
+        /* The right to ask is not used up by asking: an answer may be lost too. */
+        struct token token = {.role = HELLO_CONTROL, .channel = 0, .epoch = 1, .state = TOKEN_ISSUED};
+        struct token *found;
+        memcpy(token.bytes, past->token, sizeof token.bytes);
+        return token_reserve(&token, 1, hello, &found, NULL) == GODWIT_OK ? past : NULL;
+    }
+    return NULL;
+}
+
+static bool in_progress(const struct godwit_destination *destination, const struct hello *hello)
+{
+    return destination->session != NULL && memcmp(destination->session->id, hello->session, SESSION_ID_SIZE) == 0;
+}
+
+/* ---- under the lock ---- */
+
+static enum godwit_err reserve_control(struct godwit_destination *destination, const struct hello *hello,
+                                       struct godwit_error *error)
+{
+    if (hello->epoch > 0)
+        return past_find(destination, hello) != NULL
+                   ? GODWIT_OK
+                   : error_set(error, GODWIT_ERR_NOT_ADMITTED, "this destination knows of no such migration");
+    if (destination->session != NULL)
+        return error_set(error, GODWIT_ERR_BUSY, "another migration is in progress");
+    if (!destination->waiting)
+        return error_set(error, GODWIT_ERR_BUSY, "this destination expects no migration now");
+    destination->session = session_new(destination, hello->session);
+    if (destination->session == NULL)
+        return error_set(error, GODWIT_ERR_NO_MEMORY, "no memory for a migration");
+    return GODWIT_OK;
+}
+
+static enum godwit_err reserve_data(struct godwit_destination *destination, const struct hello *hello,
+                                    struct godwit_error *error)
+{
+    struct token *token;
+    if (!in_progress(destination, hello) || destination->session->recv == NULL)
+        return error_set(error, GODWIT_ERR_NOT_ADMITTED, "no such migration is in progress");
+    return token_reserve(destination->session->acceptance.tokens, destination->session->offer.channels, hello, &token,
+                         error);
+}
+
+enum godwit_err door_reserve(void *opaque, const struct hello *hello, struct godwit_error *error)
+{
+    struct godwit_destination *destination = opaque;
+    enum godwit_err err;
+    pthread_mutex_lock(&destination->lock);
+    if (hello->role == HELLO_CONTROL)
+        err = reserve_control(destination, hello, error);
+    else if (hello->role == HELLO_DATA)
+        err = reserve_data(destination, hello, error);
+    else
+        err = error_set(error, GODWIT_ERR_NOT_ADMITTED, "connections of role %u are not supported", hello->role);
+    pthread_mutex_unlock(&destination->lock);
+    return err;
+}
+
+void door_release(void *opaque, const struct hello *hello)
+{
+    struct godwit_destination *destination = opaque;
+    pthread_mutex_lock(&destination->lock);
+    if (in_progress(destination, hello) && hello->role == HELLO_DATA) {
+        destination->session->acceptance.tokens[hello->channel].state = TOKEN_ISSUED;
+    } else if (in_progress(destination, hello) && hello->epoch == 0) {
+        session_free(destination->session);
+        destination->session = NULL;
+    }
+    pthread_mutex_unlock(&destination->lock);
+}
+
+/*
+ * The decision, if there was none: a source that asks has lost the connection, so RUN can no longer come by it, and it is
+ * promised that it will not be obeyed. A RUN that was taken is being carried out: wait for what comes of it.
+ */
+static enum godwit_outcome decide(struct godwit_destination *destination, struct past *past, uint64_t deadline_ms)
+{
+    pthread_mutex_lock(&destination->lock);
+    if (past->fate == FATE_UNDECIDED) {
+        past->fate = FATE_NEVER;
+        if (destination->session != NULL && destination->session->past == past &&
+            destination->session->failure.code == GODWIT_OK)
+            error_set(&destination->session->failure, GODWIT_ERR_PEER_FAILED,
+                      "the source lost the connection and was told that the guest does not run here");
+        pthread_cond_broadcast(&destination->changed);
+    }
+    struct timespec until = clock_timespec(deadline_ms * 1000000u);
+    while (past->fate == FATE_RUN_TAKEN && clock_left_ms(deadline_ms) > 0)
+        pthread_cond_clockwait(&destination->changed, &destination->lock, CLOCK_MONOTONIC, &until);
+    enum fate fate = past->fate;
+    pthread_mutex_unlock(&destination->lock);
+    return fate == FATE_RUNNING ? GODWIT_OUTCOME_RUNNING
+           : fate == FATE_NEVER ? GODWIT_OUTCOME_NEVER
+                                : GODWIT_OUTCOME_UNKNOWN;
+}
+
+static void answer_outcome(struct godwit_destination *destination, const struct hello *hello, struct channel *channel)
+{
+    int timeout = (int)destination_option(destination, "handshake-timeout");
+    struct record_header header;
+    uint8_t bytes[RECORD_HEADER_SIZE];
+    enum godwit_err err = channel_recv_exact(channel, bytes, sizeof bytes, timeout);
+    if (err == GODWIT_OK)
+        err = record_header_decode(bytes, &header, NULL);
+    if (err != GODWIT_OK || header.type != RECORD_OUTCOME_ASK || header.size != 0 ||
+        record_check(bytes, &header, NULL, 0, NULL) != GODWIT_OK)
+        return;
+    pthread_mutex_lock(&destination->lock);
+    struct past *past = past_find(destination, hello);
+    pthread_mutex_unlock(&destination->lock);
+    if (past == NULL)
+        return;
+    uint8_t outcome = (uint8_t)decide(destination, past, clock_now_ms() + (uint64_t)timeout);
+    struct iovec body = {&outcome, 1};
+    if (record_send(channel, RECORD_OUTCOME, 0, &body, 1, timeout) != GODWIT_OK)
+        return;
+    /* It has been told: as good as its BYE. */
+    pthread_mutex_lock(&destination->lock);
+    destination->goodbye = true;
+    pthread_cond_broadcast(&destination->changed);
+    pthread_mutex_unlock(&destination->lock);
+    channel_recv_exact(channel, bytes, 1, timeout); /* until the source hangs up: our answer is not cut off by a reset */
+}
+
+/* True when the session took the channel. Under the lock. */
+static bool attach_data(struct session *session, const struct hello *hello, struct channel *channel)
+{
+    session->acceptance.tokens[hello->channel].state = TOKEN_CONSUMED;
+    struct godwit_error error;
+    if (multifd_recv_attach(session->recv, hello->channel, channel, &error) == GODWIT_OK)
+        session->attached++;
+    else if (session->failure.code == GODWIT_OK)
+        session->failure = error;
+    return true;
+}
+
+void door_attach(void *opaque, const struct hello *hello, struct channel *channel)
+{
+    struct godwit_destination *destination = opaque;
+    if (hello->role == HELLO_CONTROL && hello->epoch > 0) {
+        answer_outcome(destination, hello, channel);
+        channel_free(channel);
+        return;
+    }
+    bool taken = false;
+    pthread_mutex_lock(&destination->lock);
+    struct session *session = in_progress(destination, hello) ? destination->session : NULL;
+    if (session != NULL && hello->role == HELLO_DATA && session->recv != NULL) {
+        taken = attach_data(session, hello, channel);
+    } else if (session != NULL && hello->role == HELLO_CONTROL) {
+        session->channel = channel;
+        taken = true;
+    }
+    pthread_cond_broadcast(&destination->changed);
+    pthread_mutex_unlock(&destination->lock);
+    if (!taken)
+        channel_free(channel);
+}

@@ -1,0 +1,160 @@
+/* See dirty.h. */
+#include "engine/dirty.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "transport/error.h"
+
+static bool block_init(struct dirty_block *block, uint64_t pages)
+{
+    /* calloc of this size is fresh from the kernel: maps of memory that nobody touches cost nothing */
+    block->bits = calloc(bitmap_words(pages), sizeof(uint64_t));
+    block->sent[0] = calloc(bitmap_words(pages), sizeof(uint64_t));
+    block->sent[1] = calloc(bitmap_words(pages), sizeof(uint64_t));
+    return block->bits != NULL && block->sent[0] != NULL && block->sent[1] != NULL;
+}
+
+struct dirty *dirty_new(const struct ram *ram)
+{
+    struct dirty *dirty = calloc(1, sizeof *dirty);
+    if (dirty == NULL)
+        return NULL;
+    dirty->ram = ram;
+    pthread_mutex_init(&dirty->lock, NULL);
+    dirty->blocks = calloc(ram->count, sizeof *dirty->blocks);
+    if (dirty->blocks == NULL)
+        goto free_dirty;
+    for (unsigned i = 0; i < ram->count; i++)
+        if (!block_init(&dirty->blocks[i], ram->blocks[i].pages))
+            goto free_dirty;
+    return dirty;
+
+free_dirty:
+    dirty_free(dirty);
+    return NULL;
+}
+
+void dirty_free(struct dirty *dirty)
+{
+    if (dirty == NULL)
+        return;
+    for (unsigned i = 0; dirty->blocks != NULL && i < dirty->ram->count; i++) {
+        free(dirty->blocks[i].bits);
+        free(dirty->blocks[i].sent[0]);
+        free(dirty->blocks[i].sent[1]);
+    }
+    free(dirty->blocks);
+    free(dirty->marks);
+    pthread_mutex_destroy(&dirty->lock);
+    free(dirty);
+}
+
+static void recount(struct dirty *dirty)
+{
+    dirty->pages = 0;
+    for (unsigned i = 0; i < dirty->ram->count; i++)
+        dirty->pages += bitmap_count(dirty->blocks[i].bits, dirty->ram->blocks[i].pages);
+}
+
+static enum godwit_err find_block_data(struct dirty *dirty, const struct guest *guest, unsigned block,
+                                       struct godwit_error *error)
+{
+    uint64_t pages = dirty->ram->blocks[block].pages;
+    for (uint64_t from = 0; from < pages;) {
+        struct run run;
+        enum godwit_err err = guest_next_data(guest, block, from, &run.first, &run.pages, error);
+        if (err != GODWIT_OK)
+            return error_prefix(error, "cannot find what block %s holds", dirty->ram->blocks[block].id);
+        if (run.pages == 0)
+            return GODWIT_OK;
+        if (run.first < from || run.first >= pages || run.pages > pages - run.first)
+            return error_set(error, GODWIT_ERR_GUEST, "the guest's next_data left block %s",
+                             dirty->ram->blocks[block].id);
+        bitmap_set(dirty->blocks[block].bits, run.first, run.pages);
+        from = run.first + run.pages;
+    }
+    return GODWIT_OK;
+}
+
+enum godwit_err dirty_find_data(struct dirty *dirty, const struct guest *guest, struct godwit_error *error)
+{
+    enum godwit_err err = GODWIT_OK;
+    for (unsigned i = 0; i < dirty->ram->count && err == GODWIT_OK; i++)
+        err = find_block_data(dirty, guest, i, error);
+    recount(dirty);
+    return err;
+}
+
+static void take_marks(struct dirty *dirty)
+{
+    pthread_mutex_lock(&dirty->lock);
+    for (unsigned i = 0; i < dirty->mark_count; i++) {
+        const struct dirty_mark *mark = &dirty->marks[i];
+        bitmap_set(dirty->blocks[mark->block].bits, mark->first, mark->pages);
+    }
+    for (unsigned i = 0; dirty->mark_all && i < dirty->ram->count; i++)
+        bitmap_set(dirty->blocks[i].bits, 0, dirty->ram->blocks[i].pages);
+    dirty->mark_count = 0;
+    dirty->mark_all = false;
+    pthread_mutex_unlock(&dirty->lock);
+}
+
+enum godwit_err dirty_sync(struct dirty *dirty, const struct guest *guest, uint64_t *found, struct godwit_error *error)
+{
+    uint64_t before = dirty->pages;
+    for (unsigned i = 0; i < dirty->ram->count; i++) {
+        enum godwit_err err = guest->ops.dirty_sync(guest->self, i, dirty->blocks[i].bits, error);
+        if (err != GODWIT_OK)
+            return error_prefix(error, "cannot read the dirty log of block %s", dirty->ram->blocks[i].id);
+    }
+    take_marks(dirty);
+    recount(dirty);
+    *found = dirty->pages - before;
+    return GODWIT_OK;
+}
+
+void dirty_mark(struct dirty *dirty, unsigned block, uint64_t first, uint64_t pages)
+{
+    if (block >= dirty->ram->count || first >= dirty->ram->blocks[block].pages || pages == 0)
+        return;
+    uint64_t most = dirty->ram->blocks[block].pages - first;
+    pthread_mutex_lock(&dirty->lock);
+    if (dirty->mark_count == dirty->mark_room) {
+        unsigned room = dirty->mark_room > 0 ? 2 * dirty->mark_room : 64;
+        struct dirty_mark *marks = realloc(dirty->marks, room * sizeof *marks);
+        if (marks != NULL) {
+            dirty->marks = marks;
+            dirty->mark_room = room;
+        }
+    }
+    if (dirty->mark_count < dirty->mark_room)
+        dirty->marks[dirty->mark_count++] = (struct dirty_mark){block, first, pages < most ? pages : most};
+    else
+        dirty->mark_all = true;
+    pthread_mutex_unlock(&dirty->lock);
+}
+
+struct run dirty_take(struct dirty *dirty, struct dirty_cursor *cursor, uint64_t most, uint32_t epoch, bool hold)
+{
+    for (; cursor->block < dirty->ram->count; cursor->block++, cursor->page = 0) {
+        struct dirty_block *block = &dirty->blocks[cursor->block];
+        const uint64_t *held = hold ? block->sent[(epoch - 1) % 2] : NULL;
+        struct run run =
+            bitmap_next_run(block->bits, held, dirty->ram->blocks[cursor->block].pages, cursor->page, most);
+        if (run.pages == 0)
+            continue;
+        bitmap_clear(block->bits, run.first, run.pages);
+        bitmap_set(block->sent[epoch % 2], run.first, run.pages);
+        dirty->pages -= run.pages;
+        cursor->page = run.first + run.pages;
+        return run;
+    }
+    return (struct run){0, 0};
+}
+
+void dirty_reset_sent(struct dirty *dirty, uint32_t epoch)
+{
+    for (unsigned i = 0; i < dirty->ram->count; i++)
+        memset(dirty->blocks[i].sent[epoch % 2], 0, bitmap_words(dirty->ram->blocks[i].pages) * sizeof(uint64_t));
+}

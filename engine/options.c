@@ -1,0 +1,203 @@
+/*
+ * The option table and its values. Everything that parses, checks, lists or documents an option reads this table; nothing
+ * else knows a name, a range or a default.
+ */
+#include "engine/options.h"
+
+#include <assert.h>
+#include <ctype.h>
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/sabotage.h"
+#include "transport/error.h"
+
+#define COUNT_OF(array) (sizeof(array) / sizeof(array)[0])
+
+static const char *const zero_page_detection[] = {"none", "multifd", NULL};
+
+static const struct godwit_option table[] = {
+    {"multifd-channels", GODWIT_OPTION_COUNT, GODWIT_SET_BEFORE, GODWIT_SIDE_BOTH, 1, 255, 2, NULL,
+     "data channels; a destination that sets none adopts the source's number"},
+    {"max-bandwidth", GODWIT_OPTION_RATE, GODWIT_SET_LIVE, GODWIT_SIDE_SOURCE, 0, UINT64_MAX, 0, NULL,
+     "limit over all channels while the guest runs; 0: none (QEMU's default of 128M is its users' first trap)"},
+    {"downtime-limit", GODWIT_OPTION_MS, GODWIT_SET_LIVE, GODWIT_SIDE_SOURCE, 0, 2000000, 300, NULL,
+     "the guest is stopped when the rest is expected to take no longer"},
+    {"avail-switchover-bandwidth", GODWIT_OPTION_RATE, GODWIT_SET_LIVE, GODWIT_SIDE_SOURCE, 0, UINT64_MAX, 0, NULL,
+     "bandwidth to expect for the rest; 0: as measured"},
+    {"switchover-timeout", GODWIT_OPTION_MS, GODWIT_SET_LIVE, GODWIT_SIDE_SOURCE, 0, 2000000, 5000, NULL,
+     "a stop phase that takes longer fails and the guest runs on at the source; 0: no limit"},
+    {"zero-page-detection", GODWIT_OPTION_ENUM, GODWIT_SET_BEFORE, GODWIT_SIDE_SOURCE, 0, 1, 1, zero_page_detection,
+     "multifd: the sender threads look for pages of zeros; none: nobody does"},
+    {"connect-timeout", GODWIT_OPTION_MS, GODWIT_SET_BEFORE, GODWIT_SIDE_BOTH, 1, 2000000, 10000, NULL,
+     "to connect all channels, tries while nothing listens yet included"},
+    {"handshake-timeout", GODWIT_OPTION_MS, GODWIT_SET_BEFORE, GODWIT_SIDE_BOTH, 1, 2000000, 5000, NULL,
+     "for the hello of each connection"},
+    {"setup-timeout", GODWIT_OPTION_MS, GODWIT_SET_BEFORE, GODWIT_SIDE_SOURCE, 1, 2000000, 120000, NULL,
+     "for the destination to prepare its memory"},
+    {"heartbeat-interval", GODWIT_OPTION_MS, GODWIT_SET_BEFORE, GODWIT_SIDE_BOTH, 10, 2000000, 1000, NULL,
+     "how often a side shows that it lives"},
+    {"peer-timeout", GODWIT_OPTION_MS, GODWIT_SET_BEFORE, GODWIT_SIDE_BOTH, 100, 2000000, 5000, NULL,
+     "silence after which the other side counts as dead; about 20s under emulation"},
+    {"progress-timeout", GODWIT_OPTION_MS, GODWIT_SET_BEFORE, GODWIT_SIDE_BOTH, 100, 2000000, 10000, NULL,
+     "data that does not move for so long fails the migration"},
+    {"x-fault", GODWIT_OPTION_ENUM, GODWIT_SET_BEFORE, GODWIT_SIDE_SOURCE, 0, SABOTAGE_KINDS - 1, 0, sabotage_names,
+     "damages the migration on purpose, to show that verification finds it"},
+};
+
+struct godwit_options {
+    uint64_t values[COUNT_OF(table)];
+    bool set[COUNT_OF(table)];
+};
+
+const struct godwit_option *godwit_option_table(unsigned *count)
+{
+    *count = COUNT_OF(table);
+    return table;
+}
+
+const struct godwit_option *options_find(const char *name)
+{
+    for (unsigned i = 0; i < COUNT_OF(table); i++)
+        if (strcmp(table[i].name, name) == 0)
+            return &table[i];
+    return NULL;
+}
+
+/* 1024^n for a suffix K, M, G or T, alone or spelled KiB; 1 for none; 0 for anything else. */
+static uint64_t suffix_factor(const char *suffix)
+{
+    static const char letters[] = "kmgt";
+    if (*suffix == 0)
+        return 1;
+    const char *at = strchr(letters, tolower((unsigned char)*suffix));
+    if (at == NULL || (suffix[1] != 0 && strcasecmp(suffix + 1, "iB") != 0))
+        return 0;
+    return UINT64_C(1) << (10 * (at - letters + 1));
+}
+
+enum godwit_err godwit_parse_size(const char *text, uint64_t *out, struct godwit_error *error)
+{
+    char *end;
+    if (!isdigit((unsigned char)text[0]))
+        return error_set(error, GODWIT_ERR_INVALID, "'%s' is not a size; write a number with K, M, G or T", text);
+    errno = 0;
+    unsigned long long whole = strtoull(text, &end, 10);
+    uint64_t factor = *end == '.' ? 0 : suffix_factor(end);
+    if (factor != 0 && errno == 0 && whole <= UINT64_MAX / factor) {
+        *out = whole * factor;
+        return GODWIT_OK;
+    }
+    double value = strtod(text, &end);
+    factor = suffix_factor(end);
+    if (factor == 0 || !isfinite(value) || value * (double)factor >= 18446744073709551615.0)
+        return error_set(error, GODWIT_ERR_INVALID, "'%s' is not a size; write a number with K, M, G or T", text);
+    *out = (uint64_t)(value * (double)factor);
+    return GODWIT_OK;
+}
+
+static enum godwit_err parse_ms(const struct godwit_option *option, const char *text, uint64_t *out,
+                                struct godwit_error *error)
+{
+    char *end;
+    errno = 0;
+    double value = isdigit((unsigned char)text[0]) ? strtod(text, &end) : NAN;
+    if (!isnan(value) && strcmp(end, "s") == 0)
+        value *= 1000;
+    else if (isnan(value) || (*end != 0 && strcmp(end, "ms") != 0))
+        return error_set(error, GODWIT_ERR_INVALID, "%s: '%s' is not a time; write 300, 300ms or 5s", option->name, text);
+    *out = value < 1e15 ? (uint64_t)value : UINT64_MAX;
+    return GODWIT_OK;
+}
+
+static enum godwit_err parse_enum(const struct godwit_option *option, const char *text, uint64_t *out,
+                                  struct godwit_error *error)
+{
+    char names[256] = "";
+    for (uint64_t i = 0; option->values[i] != NULL; i++) {
+        if (strcmp(option->values[i], text) == 0) {
+            *out = i;
+            return GODWIT_OK;
+        }
+        strncat(names, i > 0 ? ", " : "", sizeof names - strlen(names) - 1);
+        strncat(names, option->values[i], sizeof names - strlen(names) - 1);
+    }
+    return error_set(error, GODWIT_ERR_INVALID, "%s: '%s' is none of %s", option->name, text, names);
+}
+
+static enum godwit_err parse(const struct godwit_option *option, const char *text, uint64_t *out,
+                             struct godwit_error *error)
+{
+    enum godwit_err err;
+    switch (option->kind) {
+    case GODWIT_OPTION_ENUM:
+        return parse_enum(option, text, out, error);
+    case GODWIT_OPTION_MS:
+        err = parse_ms(option, text, out, error);
+        break;
+    default:
+        err = godwit_parse_size(text, out, error);
+        if (err != GODWIT_OK)
+            error_prefix(error, "%s", option->name);
+    }
+    if (err != GODWIT_OK)
+        return err;
+    if (*out < option->min || *out > option->max)
+        return error_set(error, GODWIT_ERR_INVALID, "%s: %s is outside the range %llu to %llu", option->name, text,
+                         (unsigned long long)option->min, (unsigned long long)option->max);
+    return GODWIT_OK;
+}
+
+struct godwit_options *godwit_options_new(void)
+{
+    struct godwit_options *options = calloc(1, sizeof *options);
+    if (options == NULL)
+        return NULL;
+    for (unsigned i = 0; i < COUNT_OF(table); i++)
+        options->values[i] = table[i].standard;
+    return options;
+}
+
+struct godwit_options *options_copy(const struct godwit_options *options)
+{
+    struct godwit_options *copy = godwit_options_new();
+    if (copy != NULL && options != NULL)
+        *copy = *options;
+    return copy;
+}
+
+void godwit_options_free(struct godwit_options *options)
+{
+    free(options);
+}
+
+enum godwit_err godwit_options_set(struct godwit_options *options, const char *name, const char *value,
+                                   struct godwit_error *error)
+{
+    const struct godwit_option *option = options_find(name);
+    if (option == NULL)
+        return error_set(error, GODWIT_ERR_INVALID, "there is no option called %s", name);
+    uint64_t number = 0;
+    enum godwit_err err = parse(option, value, &number, error);
+    if (err != GODWIT_OK)
+        return err;
+    options->values[option - table] = number;
+    options->set[option - table] = true;
+    return GODWIT_OK;
+}
+
+uint64_t godwit_options_get(const struct godwit_options *options, const char *name)
+{
+    const struct godwit_option *option = options_find(name);
+    assert(option != NULL && "callers name options of the table");
+    return options->values[option - table];
+}
+
+bool godwit_options_is_set(const struct godwit_options *options, const char *name)
+{
+    const struct godwit_option *option = options_find(name);
+    assert(option != NULL && "callers name options of the table");
+    return options->set[option - table];
+}

@@ -1,0 +1,174 @@
+/*
+ * Faults of the line: a channel around a data channel that reads the records it forwards and damages some. It does not offer
+ * puts, so pages go inline and all of them pass here.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/sabotage_private.h"
+#include "multifd/packet.h"
+#include "transport/channel_ops.h"
+#include "transport/error.h"
+
+struct sabotage_channel {
+    struct channel channel;
+    struct channel *inner;
+    struct sabotage *sabotage;
+    const struct ram *ram;
+
+    /* the record being damaged; sending thread only */
+    struct packet packet;
+    struct extent extents[BATCH_EXTENTS];
+    struct iovec pages[BATCH_PAGES]; /* the payload, page by page */
+    uint8_t old[PAGE_SIZE];
+    uint8_t head[PACKET_HEAD_MAX];
+};
+
+_Static_assert(offsetof(struct sabotage_channel, channel) == 0, "a channel is the first member of its kind");
+
+/* Neighbours of every extent of the first pass; most are never sent again. */
+static void swap_pages(struct sabotage_channel *self)
+{
+    unsigned at = 0;
+    for (unsigned i = 0; i < self->packet.extents; i++) {
+        const struct extent *extent = &self->extents[i];
+        if (extent->kind != EXTENT_NORMAL)
+            continue;
+        if (extent->pages > 1) {
+            struct iovec page = self->pages[at];
+            self->pages[at] = self->pages[at + 1];
+            self->pages[at + 1] = page;
+        }
+        at += extent->pages;
+    }
+}
+
+static struct old_page *find_old(struct sabotage *sabotage, unsigned block, uint64_t page)
+{
+    for (unsigned i = 0; i < sabotage->page_count; i++)
+        if (sabotage->pages[i].block == block && sabotage->pages[i].page == page)
+            return &sabotage->pages[i];
+    return NULL;
+}
+
+/* First pass: keep the first page of the record. Later: where such a page comes again, send what was kept. */
+static void make_stale(struct sabotage_channel *self)
+{
+    struct sabotage *sabotage = self->sabotage;
+    unsigned at = 0;
+    bool replaced = false;
+    pthread_mutex_lock(&sabotage->lock);
+    for (unsigned i = 0; i < self->packet.extents && !replaced; i++) {
+        const struct extent *extent = &self->extents[i];
+        if (extent->kind != EXTENT_NORMAL)
+            continue;
+        for (uint32_t k = 0; k < extent->pages && !replaced; k++) {
+            struct old_page *old = find_old(sabotage, extent->block, extent->first + k);
+            if (old != NULL) {
+                memcpy(self->old, old->content, PAGE_SIZE);
+                self->pages[at + k].iov_base = self->old;
+                replaced = true;
+            } else if (self->packet.epoch == 1 && at + k == 0 && sabotage->page_count < OLD_PAGES_MAX) {
+                old = &sabotage->pages[sabotage->page_count++];
+                old->block = extent->block;
+                old->page = extent->first;
+                memcpy(old->content, self->pages[0].iov_base, PAGE_SIZE);
+            }
+        }
+        at += extent->pages;
+    }
+    pthread_mutex_unlock(&sabotage->lock);
+}
+
+/* After the first pass, in which it would be missed, every record loses its last extent with content. */
+static void lose_extent(struct sabotage_channel *self)
+{
+    unsigned last = self->packet.extents;
+    while (last > 0 && self->extents[last - 1].kind != EXTENT_NORMAL)
+        last--;
+    if (self->packet.epoch == 1 || last == 0 || self->packet.extents < 2)
+        return;
+    self->packet.payload -= self->extents[last - 1].pages << PAGE_SHIFT;
+    memmove(&self->extents[last - 1], &self->extents[last], (self->packet.extents - last) * sizeof self->extents[0]);
+    self->packet.extents--;
+}
+
+/* One iov per page, so that single pages can be replaced. */
+static void list_pages(struct sabotage_channel *self, const struct iovec *payload, unsigned count)
+{
+    unsigned at = 0;
+    for (unsigned i = 0; i < count; i++)
+        for (size_t offset = 0; offset < payload[i].iov_len && at < BATCH_PAGES; offset += PAGE_SIZE)
+            self->pages[at++] = (struct iovec){(uint8_t *)payload[i].iov_base + offset, PAGE_SIZE};
+}
+
+static enum godwit_err sabotage_send(struct channel *channel, const void *head, size_t head_size,
+                                     const struct iovec *payload, unsigned count, int timeout_ms)
+{
+    struct sabotage_channel *self = (struct sabotage_channel *)channel;
+    const uint8_t *bytes = head;
+    if (count == 0 || packet_decode(bytes, &self->packet, NULL) != GODWIT_OK ||
+        packet_decode_extents(&self->packet, bytes, bytes + PACKET_HEADER_SIZE, self->ram, self->extents, NULL) !=
+            GODWIT_OK)
+        return channel_send(self->inner, head, head_size, payload, count, timeout_ms);
+    list_pages(self, payload, count);
+    if (self->sabotage->kind == SABOTAGE_SWAP_PAGES)
+        swap_pages(self);
+    else if (self->sabotage->kind == SABOTAGE_STALE_PAGE)
+        make_stale(self);
+    else
+        lose_extent(self);
+    size_t size = packet_encode(&self->packet, self->extents, self->head);
+    return channel_send(self->inner, self->head, size, self->pages, self->packet.payload >> PAGE_SHIFT, timeout_ms);
+}
+
+static enum godwit_err sabotage_recv(struct channel *channel, struct iovec *iov, unsigned count, int timeout_ms)
+{
+    return channel_recv(((struct sabotage_channel *)channel)->inner, iov, count, timeout_ms);
+}
+
+static enum godwit_err sabotage_flush(struct channel *channel, int timeout_ms)
+{
+    return channel_flush(((struct sabotage_channel *)channel)->inner, timeout_ms);
+}
+
+static void sabotage_shutdown(struct channel *channel)
+{
+    channel_shutdown(((struct sabotage_channel *)channel)->inner);
+}
+
+static void sabotage_channel_free(struct channel *channel)
+{
+    channel_free(((struct sabotage_channel *)channel)->inner);
+    free(channel);
+}
+
+static const struct channel_ops sabotage_channel_ops = {
+    .name = "sabotage",
+    .send = sabotage_send,
+    .recv = sabotage_recv,
+    .put = channel_put_unsupported,
+    .get = channel_get_unsupported,
+    .flush = sabotage_flush,
+    .shutdown = sabotage_shutdown,
+    .free = sabotage_channel_free,
+};
+
+struct channel *sabotage_wrap(struct sabotage *sabotage, struct channel *channel, const struct ram *ram)
+{
+    if (sabotage == NULL || (sabotage->kind != SABOTAGE_SWAP_PAGES && sabotage->kind != SABOTAGE_STALE_PAGE &&
+                             sabotage->kind != SABOTAGE_LOSE_EXTENT))
+        return channel;
+    struct sabotage_channel *self = calloc(1, sizeof *self);
+    if (self == NULL)
+        return NULL;
+    self->channel.ops = &sabotage_channel_ops;
+    self->channel.limits = *channel_limits(channel);
+    self->channel.limits.one_sided = false;
+    self->channel.limits.max_put = 0;
+    strncpy(self->channel.name, channel_name(channel), sizeof self->channel.name - 1);
+    self->inner = channel;
+    self->sabotage = sabotage;
+    self->ram = ram;
+    return &self->channel;
+}

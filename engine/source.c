@@ -1,0 +1,435 @@
+/*
+ * The source: public calls, and the walk through a migration as a whole.
+ *
+ * Happy path: setup, live passes, stop phase, completed. Failure modes: before RUN any error revives the guest here, tells
+ * the destination why, and fails (or cancels) the migration; after RUN the destination is asked, and while nobody answers
+ * the guest stays stopped and the status stays device.
+ *
+ * Teardown: senders first (they read guest memory and use registrations), then the control connection (its thread reports
+ * into this struct), then registrations and bitmaps. Afterwards no thread holds a pointer to the source.
+ */
+#include "engine/source.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "transport/clock.h"
+#include "transport/error.h"
+
+/* ---- shared with the other files ---- */
+
+void source_emit(struct godwit_source *source, enum godwit_event_kind kind, uint64_t value, const char *text)
+{
+    struct godwit_event event = {.kind = kind, .value = value, .text = text};
+    if (source->on_event != NULL)
+        source->on_event(source->opaque, &event);
+}
+
+void source_set_status(struct godwit_source *source, enum godwit_status status)
+{
+    pthread_mutex_lock(&source->lock);
+    bool changed = source->status != status;
+    source->status = status;
+    pthread_mutex_unlock(&source->lock);
+    if (changed)
+        source_emit(source, GODWIT_EVENT_MIGRATION, status, NULL);
+}
+
+uint64_t source_option(struct godwit_source *source, const char *name)
+{
+    pthread_mutex_lock(&source->lock);
+    uint64_t value = godwit_options_get(source->options, name);
+    pthread_mutex_unlock(&source->lock);
+    return value;
+}
+
+void source_fail(struct godwit_source *source, const struct godwit_error *error)
+{
+    pthread_mutex_lock(&source->lock);
+    if (source->failure.code == GODWIT_OK)
+        source->failure = *error;
+    pthread_cond_broadcast(&source->changed);
+    pthread_mutex_unlock(&source->lock);
+}
+
+void source_wait_tick(struct godwit_source *source)
+{
+    struct timespec until = clock_timespec(clock_now_ns() + SOURCE_TICK_MS * UINT64_C(1000000));
+    pthread_cond_clockwait(&source->changed, &source->lock, CLOCK_MONOTONIC, &until);
+}
+
+/* Data that should move and does not. Waiting for the rate limit, or for nothing, is no halt. */
+static bool stalled(struct godwit_source *source, uint64_t now_ms)
+{
+    if (source->send == NULL)
+        return false;
+    pthread_mutex_lock(&source->lock);
+    uint64_t moved = multifd_send_bytes(source->send) + source->ledger.arrived + source->ledger.acked;
+    bool idle = ledger_unacked_pages(&source->ledger) == 0 && source->ledger.acked == source->ledger.open;
+    uint64_t limit = godwit_options_get(source->options, "progress-timeout");
+    pthread_mutex_unlock(&source->lock);
+    if (moved != source->moved_bytes || idle || migration_rate_exceeded(source->rate, clock_now_ns())) {
+        source->moved_bytes = moved;
+        source->moved_ms = now_ms;
+    }
+    return now_ms - source->moved_ms > limit;
+}
+
+/* mbps and pages-per-second, by windows of a second. */
+static void measure_window(struct godwit_source *source, uint64_t now_ms)
+{
+    uint64_t elapsed = now_ms - source->window_ms;
+    if (source->send == NULL || elapsed < 1000)
+        return;
+    struct godwit_channel_info channel;
+    uint64_t bytes = 0, pages = 0;
+    for (unsigned i = 0; i < multifd_send_channels(source->send); i++) {
+        multifd_send_info(source->send, i, &channel);
+        bytes += channel.bytes;
+        pages += channel.normal + channel.duplicate;
+    }
+    pthread_mutex_lock(&source->lock);
+    source->info.ram.mbps = (double)(bytes - source->window_bytes) * 8 / 1000 / (double)elapsed;
+    source->info.ram.pages_per_second = (pages - source->window_pages) * 1000 / elapsed;
+    pthread_mutex_unlock(&source->lock);
+    source->window_bytes = bytes;
+    source->window_pages = pages;
+    source->window_ms = now_ms;
+}
+
+enum godwit_err source_check(struct godwit_source *source, struct godwit_error *error)
+{
+    uint64_t now = clock_now_ms();
+    measure_window(source, now);
+    pthread_mutex_lock(&source->lock);
+    struct godwit_error failure = source->failure;
+    bool run_written = source->run_written;
+    uint64_t limit = godwit_options_get(source->options, "switchover-timeout");
+    pthread_mutex_unlock(&source->lock);
+
+    if (!run_written && atomic_load(&source->cancel))
+        return error_set(error, GODWIT_ERR_CANCELLED, "cancelled");
+    if (failure.code != GODWIT_OK) {
+        if (error != NULL)
+            *error = failure;
+        return failure.code;
+    }
+    if (!run_written && source->stopped && limit > 0 && now - source->stop_ms > limit)
+        return error_set(error, GODWIT_ERR_SWITCHOVER_TIMEOUT,
+                         "the stop phase took longer than switchover-timeout (%llu ms)", (unsigned long long)limit);
+    if (stalled(source, now))
+        return error_set(error, GODWIT_ERR_STALLED, "no data has reached the destination for progress-timeout (%llu ms)",
+                         (unsigned long long)source_option(source, "progress-timeout"));
+    return GODWIT_OK;
+}
+
+/* ---- the walk ---- */
+
+static void reset_run(struct godwit_source *source)
+{
+    pthread_mutex_lock(&source->lock);
+    memset(&source->failure, 0, sizeof source->failure);
+    memset(&source->info, 0, sizeof source->info);
+    source->accepted = source->committed = source->loaded = source->run_written = source->running = false;
+    source->info.ram.page_size = GODWIT_PAGE_SIZE;
+    ledger_init(&source->ledger);
+    pthread_mutex_unlock(&source->lock);
+    source->tracking = source->stopped = source->released = false;
+    source->start_ms = source->moved_ms = source->window_ms = clock_now_ms();
+    source->moved_bytes = source->window_bytes = source->window_pages = source->sync_ns = 0;
+}
+
+static enum godwit_err prepare(struct godwit_source *source, struct godwit_error *error)
+{
+    source->guest = source->given;
+    enum sabotage_kind kind = (enum sabotage_kind)source_option(source, "x-fault");
+    enum godwit_err err = sabotage_new(kind, &source->guest, &source->sabotage, error);
+    if (err != GODWIT_OK)
+        return err;
+    source->streams = calloc(source->guest.stream_count + 1, sizeof *source->streams);
+    struct migration_rate *rate = migration_rate_new();
+    pthread_mutex_lock(&source->lock);
+    source->rate = rate;
+    if (rate != NULL)
+        migration_rate_set(rate, godwit_options_get(source->options, "max-bandwidth"));
+    pthread_mutex_unlock(&source->lock);
+    if (source->streams == NULL || rate == NULL)
+        return error_set(error, GODWIT_ERR_NO_MEMORY, "no memory to start a migration");
+    return GODWIT_OK;
+}
+
+static enum godwit_err walk(struct godwit_source *source, struct godwit_error *error)
+{
+    source_set_status(source, GODWIT_STATUS_SETUP);
+    enum godwit_err err = prepare(source, error);
+    if (err == GODWIT_OK)
+        err = source_setup(source, error);
+    if (err != GODWIT_OK)
+        return err;
+    pthread_mutex_lock(&source->lock);
+    source->info.setup_time_ms = clock_now_ms() - source->start_ms;
+    pthread_mutex_unlock(&source->lock);
+    source_set_status(source, GODWIT_STATUS_ACTIVE);
+    err = source_iterate(source, error);
+    return err == GODWIT_OK ? source_switch(source, error) : err;
+}
+
+/* Sums what the channels carried into info. Under the lock. */
+static void sum_channels(struct godwit_source *source, struct godwit_info *info)
+{
+    if (source->send == NULL)
+        return;
+    struct godwit_ram_info *ram = &info->ram;
+    info->channel_count = multifd_send_channels(source->send);
+    ram->multifd_bytes = ram->duplicate = ram->normal = 0;
+    for (unsigned i = 0; i < info->channel_count; i++) {
+        struct godwit_channel_info *channel = &info->channels[i];
+        multifd_send_info(source->send, i, channel);
+        ram->multifd_bytes += channel->bytes;
+        ram->duplicate += channel->duplicate;
+        ram->normal += channel->normal;
+    }
+    ram->normal_bytes = ram->normal << PAGE_SHIFT;
+    ram->transferred = ram->multifd_bytes + info->state_bytes;
+    if (source->status == GODWIT_STATUS_DEVICE || source->status == GODWIT_STATUS_COMPLETED)
+        ram->downtime_bytes = ram->multifd_bytes - ram->precopy_bytes;
+    else
+        ram->precopy_bytes = ram->multifd_bytes;
+}
+
+static void note_end(struct godwit_source *source)
+{
+    pthread_mutex_lock(&source->lock);
+    sum_channels(source, &source->info);
+    source->info.total_time_ms = clock_now_ms() - source->start_ms;
+    uint64_t moving = source->info.total_time_ms - source->info.setup_time_ms;
+    if (source->running && moving > 0)
+        source->info.ram.mbps = (double)source->info.ram.transferred * 8 / 1000 / (double)moving;
+    pthread_mutex_unlock(&source->lock);
+}
+
+static void cleanup(struct godwit_source *source)
+{
+    pthread_mutex_lock(&source->lock);
+    struct multifd_send *send = source->send;
+    struct migration_rate *rate = source->rate;
+    struct dirty *dirty = source->dirty;
+    struct ram *ram = source->ram;
+    struct domain *domain = source->domain;
+    source->send = NULL;
+    source->rate = NULL;
+    source->dirty = NULL;
+    pthread_mutex_unlock(&source->lock);
+    multifd_send_free(send);
+    control_free(source->control);
+    source->control = NULL;
+    if (source->tracking)
+        source->guest.ops.dirty_stop(source->guest.self);
+    source->tracking = false;
+    dirty_free(dirty);
+    ram_free(ram);
+    domain_free(domain);
+    source->ram = NULL;
+    source->domain = NULL;
+    migration_rate_free(rate);
+    for (unsigned i = 0; source->streams != NULL && i < source->guest.stream_count; i++)
+        state_writer_clear(&source->streams[i].data);
+    free(source->streams);
+    source->streams = NULL;
+    sabotage_free(source->sabotage);
+    source->sabotage = NULL;
+    source->guest = source->given; /* revive may still need it */
+}
+
+static void publish_end(struct godwit_source *source, enum godwit_status status, const struct godwit_error *error)
+{
+    pthread_mutex_lock(&source->lock);
+    if (error != NULL)
+        source->info.error = *error;
+    if (status == GODWIT_STATUS_COMPLETED)
+        source->info.error = (struct godwit_error){0};
+    pthread_mutex_unlock(&source->lock);
+    source_set_status(source, status);
+}
+
+/* The guest runs on here; what is told to the user is why, and if even that failed, that too. */
+static enum godwit_err give_up(struct godwit_source *source, struct godwit_error *error)
+{
+    bool cancelled = error->code == GODWIT_ERR_CANCELLED;
+    if (cancelled)
+        source_set_status(source, GODWIT_STATUS_CANCELLING);
+    struct godwit_error worse = {0};
+    if (source_revive(source, &worse) != GODWIT_OK)
+        *error = worse;
+    if (source->control != NULL)
+        control_send_error(source->control, error);
+    note_end(source);
+    cleanup(source);
+    publish_end(source, cancelled ? GODWIT_STATUS_CANCELLED : GODWIT_STATUS_FAILED, error);
+    atomic_store(&source->cancel, false); /* it has been obeyed; another migration may be tried */
+    return error->code;
+}
+
+/* RUN may have arrived: ask until somebody answers, within twice the time in which a peer shows that it lives. */
+static enum godwit_err find_out(struct godwit_source *source, struct godwit_error *error)
+{
+    note_end(source);
+    cleanup(source);
+    int patience = 2 * (int)source_option(source, "peer-timeout");
+    struct godwit_error why = *error;
+    pthread_mutex_lock(&source->lock);
+    source->info.error = *error;
+    pthread_mutex_unlock(&source->lock);
+    enum godwit_outcome outcome = godwit_source_outcome(source, patience, &why);
+    if (outcome == GODWIT_OUTCOME_RUNNING)
+        return GODWIT_OK;
+    if (outcome == GODWIT_OUTCOME_NEVER)
+        return error->code;
+    return error_set(error, GODWIT_ERR_OUTCOME_UNKNOWN,
+                     "the destination was told to run the guest and does not answer (%s); the guest stays stopped here",
+                     why.text);
+}
+
+enum godwit_err godwit_source_migrate(struct godwit_source *source, const char *uri, struct godwit_error *error)
+{
+    struct godwit_error local = {0};
+    pthread_mutex_lock(&source->lock);
+    bool busy = source->status == GODWIT_STATUS_SETUP || source->status == GODWIT_STATUS_ACTIVE ||
+                source->status == GODWIT_STATUS_DEVICE || source->status == GODWIT_STATUS_COMPLETED ||
+                source->status == GODWIT_STATUS_CANCELLING;
+    pthread_mutex_unlock(&source->lock);
+    if (busy)
+        return error_set(error, GODWIT_ERR_BUSY, "this source is migrating, or has migrated, its guest already");
+
+    reset_run(source);
+    enum godwit_err err = source_address(source, uri, &local);
+    if (err == GODWIT_OK)
+        err = walk(source, &local);
+    if (err == GODWIT_OK) {
+        note_end(source);
+        cleanup(source);
+        publish_end(source, GODWIT_STATUS_COMPLETED, NULL);
+        return GODWIT_OK;
+    }
+    err = source->run_written ? find_out(source, &local) : give_up(source, &local);
+    if (err != GODWIT_OK && error != NULL)
+        *error = local;
+    return err;
+}
+
+/* ---- the other public calls ---- */
+
+enum godwit_err godwit_source_new(const struct godwit_guest *guest, const struct godwit_options *options,
+                                  godwit_event_fn *on_event, void *opaque, struct godwit_source **out,
+                                  struct godwit_error *error)
+{
+    struct godwit_source *source = calloc(1, sizeof *source);
+    if (source == NULL)
+        return error_set(error, GODWIT_ERR_NO_MEMORY, "no memory for a source");
+    source->on_event = on_event;
+    source->opaque = opaque;
+    pthread_mutex_init(&source->lock, NULL);
+    pthread_cond_init(&source->changed, NULL);
+    source->options = options_copy(options);
+    enum godwit_err err = source->options != NULL ? guest_resolve(guest, &source->given, error)
+                                                  : error_set(error, GODWIT_ERR_NO_MEMORY, "no memory for a source");
+    if (err == GODWIT_OK && source->given.block_count == 0)
+        err = error_set(error, GODWIT_ERR_INVALID, "a guest without memory cannot be migrated");
+    if (err != GODWIT_OK) {
+        godwit_source_free(source);
+        return err;
+    }
+    source->guest = source->given;
+    *out = source;
+    return GODWIT_OK;
+}
+
+void godwit_source_cancel(struct godwit_source *source)
+{
+    atomic_store(&source->cancel, true);
+}
+
+enum godwit_err godwit_source_set(struct godwit_source *source, const char *name, const char *value,
+                                  struct godwit_error *error)
+{
+    const struct godwit_option *option = options_find(name);
+    pthread_mutex_lock(&source->lock);
+    bool running = source->rate != NULL;
+    enum godwit_err err;
+    if (running && option != NULL && option->when != GODWIT_SET_LIVE)
+        err = error_set(error, GODWIT_ERR_BUSY, "%s cannot be changed while a migration runs", name);
+    else
+        err = godwit_options_set(source->options, name, value, error);
+    if (err == GODWIT_OK && running && source->status != GODWIT_STATUS_DEVICE && strcmp(name, "max-bandwidth") == 0)
+        migration_rate_set(source->rate, godwit_options_get(source->options, name));
+    pthread_mutex_unlock(&source->lock);
+    return err;
+}
+
+void godwit_source_mark(struct godwit_source *source, unsigned block, uint64_t first_page, uint64_t pages)
+{
+    pthread_mutex_lock(&source->lock);
+    if (source->dirty != NULL)
+        dirty_mark(source->dirty, block, first_page, pages);
+    pthread_mutex_unlock(&source->lock);
+}
+
+void godwit_source_query(struct godwit_source *source, struct godwit_info *info)
+{
+    pthread_mutex_lock(&source->lock);
+    *info = source->info;
+    info->status = source->status;
+    info->outcome = source->running ? GODWIT_OUTCOME_RUNNING : source->outcome;
+    sum_channels(source, info);
+    if (source->send != NULL)
+        info->total_time_ms = clock_now_ms() - source->start_ms;
+    pthread_mutex_unlock(&source->lock);
+}
+
+enum godwit_outcome godwit_source_outcome(struct godwit_source *source, int timeout_ms, struct godwit_error *error)
+{
+    if (!source->run_written || source->running)
+        return source->running ? GODWIT_OUTCOME_RUNNING : GODWIT_OUTCOME_NEVER;
+    atomic_store(&source->cancel, false); /* a cancel came too late for the migration and must not stop the question */
+    enum godwit_outcome outcome = source_ask_outcome(source, timeout_ms, error);
+    pthread_mutex_lock(&source->lock);
+    source->outcome = outcome;
+    source->running = outcome == GODWIT_OUTCOME_RUNNING;
+    if (source->running)
+        source->info.downtime_ms = clock_now_ms() - source->stop_ms;
+    pthread_mutex_unlock(&source->lock);
+    if (outcome == GODWIT_OUTCOME_RUNNING)
+        publish_end(source, GODWIT_STATUS_COMPLETED, NULL);
+    if (outcome == GODWIT_OUTCOME_NEVER)
+        godwit_source_resume(source, error);
+    return outcome;
+}
+
+enum godwit_err godwit_source_resume(struct godwit_source *source, struct godwit_error *error)
+{
+    if (!source->run_written || source->running)
+        return error_set(error, GODWIT_ERR_INVALID, "there is no guest here whose outcome is unknown");
+    enum godwit_err err = source_revive(source, error);
+    if (err != GODWIT_OK)
+        return err;
+    pthread_mutex_lock(&source->lock);
+    source->run_written = false;
+    pthread_mutex_unlock(&source->lock);
+    publish_end(source, GODWIT_STATUS_FAILED, NULL);
+    return GODWIT_OK;
+}
+
+void godwit_source_free(struct godwit_source *source)
+{
+    if (source == NULL)
+        return;
+    godwit_options_free(source->options);
+    pthread_cond_destroy(&source->changed);
+    pthread_mutex_destroy(&source->lock);
+    free(source);
+}
+
+void source_use_transport(struct godwit_source *source, const struct transport *transport)
+{
+    source->transport_override = transport;
+}

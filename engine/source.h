@@ -1,0 +1,121 @@
+/*
+ * Private side of the source. One thread, the caller's of godwit_source_migrate(), walks from setup to the end; the control
+ * thread and the senders only report to it, under the lock. Files: source.c the public calls and the walk as a whole,
+ * source_setup.c up to the first page, source_pass.c passes and epochs, source_switch.c the stop phase and the outcome.
+ */
+#ifndef ENGINE_SOURCE_H
+#define ENGINE_SOURCE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include <godwit/migration.h>
+
+#include "engine/dirty.h"
+#include "engine/guest.h"
+#include "engine/ledger.h"
+#include "engine/options.h"
+#include "engine/sabotage.h"
+#include "engine/state.h"
+#include "engine/switchover.h"
+#include "multifd/send.h"
+#include "session/control.h"
+#include "session/negotiate.h"
+
+enum { SOURCE_TICK_MS = 50 /* how soon a wait notices a cancel */ };
+
+struct source_state_stream {
+    struct godwit_state_writer data; /* collected, not sent yet */
+    uint64_t sent;                   /* bytes of the stream sent so far */
+};
+
+struct godwit_source {
+    /* constant after new */
+    godwit_event_fn *on_event;
+    void *opaque;
+    struct guest given; /* the embedder's guest */
+    const struct transport *transport_override; /* tests only */
+
+    atomic_bool cancel;
+
+    /* engine thread only */
+    struct guest guest; /* given, or its damaged form */
+    struct sabotage *sabotage;
+    const struct transport *transport;
+    struct address address;
+    struct control *control;
+    struct source_state_stream *streams;
+    struct offer offer;
+    uint8_t session[SESSION_ID_SIZE];
+    bool tracking; /* dirty_start succeeded */
+    bool stopped, released; /* what the guest has to be brought back from */
+    uint64_t sync_ns, synced_ns; /* what the last dirty log sync took, and when it ended */
+    uint64_t start_ms, stop_ms;
+    uint64_t moved_bytes, moved_ms; /* watch for progress */
+    uint64_t window_bytes, window_pages, window_ms; /* watch for mbps */
+    struct token outcome_token;
+
+    pthread_mutex_t lock;
+    pthread_cond_t changed; /* something below was changed by the control thread or a sender */
+    /* under lock */
+    struct godwit_options *options;
+    enum godwit_status status;
+    struct godwit_error failure; /* the first; code 0: none */
+    struct acceptance acceptance;
+    bool accepted, committed, loaded;
+    bool run_written; /* RUN may have reached the destination; set by the engine thread */
+    bool running;
+    enum godwit_outcome outcome;
+    struct ledger ledger;
+    struct domain *domain; /* NULL for stream transports; domain and ram: pointers under lock for keys that arrive */
+    struct ram *ram;
+    struct dirty *dirty;       /* pointer under lock for mark(); content by the engine thread */
+    struct multifd_send *send; /* pointer under lock for query() */
+    struct migration_rate *rate; /* pointer under lock for set() */
+    struct godwit_info info;   /* all but what is counted by the channels */
+};
+
+/* ---- source.c: what the other files share ---- */
+
+/* Notes the first failure and wakes the engine thread. Any thread. */
+void source_fail(struct godwit_source *source, const struct godwit_error *error);
+/* Has it failed, been cancelled, or come to a halt? Called by the engine thread in every wait and between batches; fills
+ * error with the reason. After RUN was written a cancel is no longer a reason. */
+enum godwit_err source_check(struct godwit_source *source, struct godwit_error *error);
+/* Waits under the lock for a change, at most one tick. */
+void source_wait_tick(struct godwit_source *source);
+uint64_t source_option(struct godwit_source *source, const char *name);
+void source_set_status(struct godwit_source *source, enum godwit_status status);
+void source_emit(struct godwit_source *source, enum godwit_event_kind kind, uint64_t value, const char *text);
+
+/* ---- source_setup.c ---- */
+
+/* Finds the transport of uri and connects and greets a control connection: role control, this epoch and token. */
+enum godwit_err source_address(struct godwit_source *source, const char *uri, struct godwit_error *error);
+enum godwit_err source_connect(struct godwit_source *source, const struct hello *hello, int timeout_ms,
+                               struct channel **out, struct godwit_error *error);
+/* From nothing to running senders and an armed dirty log. */
+enum godwit_err source_setup(struct godwit_source *source, struct godwit_error *error);
+
+/* ---- source_pass.c ---- */
+
+/* Live passes until it is time to stop the guest. */
+enum godwit_err source_iterate(struct godwit_source *source, struct godwit_error *error);
+/* Guest stopped: the last dirty log, all that is left, everything acknowledged. */
+enum godwit_err source_finish_ram(struct godwit_source *source, struct godwit_error *error);
+
+/* ---- source_switch.c ---- */
+
+/* Sends what stream's writer holds, and its end. */
+enum godwit_err source_send_state(struct godwit_source *source, unsigned stream, bool last, struct godwit_error *error);
+/* Stop, rest, device state, LOADED, RUN, RUNNING. */
+enum godwit_err source_switch(struct godwit_source *source, struct godwit_error *error);
+/* One question to the destination, by a new connection. */
+enum godwit_outcome source_ask_outcome(struct godwit_source *source, int timeout_ms, struct godwit_error *error);
+/* Brings the guest back to running here, from whatever was done to it. */
+enum godwit_err source_revive(struct godwit_source *source, struct godwit_error *error);
+
+/* Tests only: use this transport whatever the scheme. */
+void source_use_transport(struct godwit_source *source, const struct transport *transport);
+
+#endif

@@ -1,0 +1,346 @@
+/*
+ * From a URI to running senders: connect and greet the control connection, register memory where the transport wants that,
+ * arm the dirty log, find the holes, offer, wait for the acceptance, connect the data channels with its tokens.
+ *
+ * Order matters: registering memory may count as a write, so it comes before the log is armed; holes are found after it, so
+ * a page that comes into being later is in the log.
+ *
+ * Failure modes: nothing here has touched the guest but the dirty log; the error says which step failed and why.
+ */
+#include <string.h>
+
+#include "engine/source.h"
+#include "engine/transports.h"
+#include "transport/clock.h"
+#include "transport/error.h"
+#include "transport/wire.h"
+
+enum godwit_err source_address(struct godwit_source *source, const char *uri, struct godwit_error *error)
+{
+    source->transport = source->transport_override;
+    enum godwit_err err = address_parse(uri, &source->address, error);
+    if (err == GODWIT_OK && source->transport == NULL)
+        err = transports_find(&source->address, &source->transport, error);
+    return err;
+}
+
+/* Failures of a greeting that a second try may cure: the listener was short of something for a moment. */
+static bool worth_retry(enum godwit_err err)
+{
+    return err == GODWIT_ERR_RESET || err == GODWIT_ERR_PEER_CLOSED || err == GODWIT_ERR_TIMEOUT;
+}
+
+enum godwit_err source_connect(struct godwit_source *source, const struct hello *hello, int timeout_ms,
+                               struct channel **out, struct godwit_error *error)
+{
+    int handshake = (int)source_option(source, "handshake-timeout");
+    uint64_t deadline = clock_now_ms() + (uint64_t)timeout_ms;
+    enum godwit_err err;
+    do {
+        struct channel *channel;
+        err = transport_connect(source->transport, &source->address, clock_left_ms(deadline), &source->cancel, &channel,
+                                error);
+        if (err != GODWIT_OK)
+            return err;
+        err = hello_greet(channel, hello, handshake, error);
+        if (err == GODWIT_OK) {
+            *out = channel;
+            return GODWIT_OK;
+        }
+        error_prefix(error, "%s", channel_name(channel));
+        channel_free(channel);
+    } while (worth_retry(err) && clock_left_ms(deadline) > 0);
+    return err;
+}
+
+/* ---- what the control thread reports ---- */
+
+static enum godwit_err take_accept(struct godwit_source *source, const uint8_t *body, uint32_t size,
+                                   struct godwit_error *error)
+{
+    if (source->accepted)
+        return error_set(error, GODWIT_ERR_PROTOCOL, "a second ACCEPT");
+    enum godwit_err err = acceptance_decode(body, size, &source->acceptance, error);
+    if (err == GODWIT_OK)
+        err = acceptance_check(&source->acceptance, &source->offer, error);
+    source->accepted = err == GODWIT_OK;
+    return err;
+}
+
+static enum godwit_err take_key(struct godwit_source *source, const uint8_t *body, uint32_t size,
+                                struct godwit_error *error)
+{
+    struct wire_in in = wire_in(body, size);
+    uint16_t block = wire_get_u16(&in);
+    struct region_key key = {.size = wire_get_u16(&in)};
+    if (in.failed || key.size > REGION_KEY_MAX || wire_left(&in) != key.size || source->ram == NULL ||
+        block >= source->ram->count)
+        return error_set(error, GODWIT_ERR_PROTOCOL, "malformed KEY of %u bytes", size);
+    wire_get_bytes(&in, key.bytes, key.size);
+    struct ram_block *target = &source->ram->blocks[block];
+    if (source->domain == NULL || atomic_load(&target->remote) != NULL)
+        return error_set(error, GODWIT_ERR_PROTOCOL, "KEY for block %u, which has none to come", block);
+    struct remote *remote;
+    enum godwit_err err = domain_import(source->domain, &key, &remote, error);
+    if (err != GODWIT_OK)
+        return err;
+    if (remote_size(remote) != target->pages << PAGE_SHIFT) {
+        remote_free(remote);
+        return error_set(error, GODWIT_ERR_PROTOCOL, "KEY for block %u of another size", block);
+    }
+    atomic_store_explicit(&target->remote, remote, memory_order_release); /* pairs with can_place() in the senders */
+    return GODWIT_OK;
+}
+
+static enum godwit_err take_ack(struct godwit_source *source, const uint8_t *body, uint32_t size,
+                                struct godwit_error *error)
+{
+    struct wire_in in = wire_in(body, size);
+    uint32_t epoch = wire_get_u32(&in);
+    uint64_t arrived = wire_get_u64(&in);
+    if (in.failed || wire_left(&in) != 0 || !ledger_ack(&source->ledger, epoch, arrived, clock_now_ns()))
+        return error_set(error, GODWIT_ERR_PROTOCOL, "EPOCH_ACK %u for an epoch that was not closed", epoch);
+    return GODWIT_OK;
+}
+
+/* A record without a body that must come at its time. */
+static enum godwit_err take_signal(bool due, uint32_t size, bool *flag, uint16_t type, struct godwit_error *error)
+{
+    if (!due || *flag || size != 0)
+        return error_set(error, GODWIT_ERR_PROTOCOL, "unexpected %s", record_name(type));
+    *flag = true;
+    return GODWIT_OK;
+}
+
+static enum godwit_err take_record(void *opaque, const struct record_header *header, const uint8_t *body,
+                                   struct godwit_error *error)
+{
+    struct godwit_source *source = opaque;
+    enum godwit_err err = GODWIT_OK;
+    pthread_mutex_lock(&source->lock);
+    switch (header->type) {
+    case RECORD_ACCEPT:
+        err = take_accept(source, body, header->size, error);
+        break;
+    case RECORD_KEY:
+        err = take_key(source, body, header->size, error);
+        break;
+    case RECORD_EPOCH_ACK:
+        err = take_ack(source, body, header->size, error);
+        break;
+    case RECORD_LOADED:
+        err = take_signal(source->committed, header->size, &source->loaded, header->type, error);
+        break;
+    case RECORD_RUNNING:
+        err = take_signal(source->run_written, header->size, &source->running, header->type, error);
+        break;
+    default:
+        if (header->type < RECORD_OPTIONAL)
+            err = error_set(error, GODWIT_ERR_PROTOCOL, "%s (type %u) from a destination", record_name(header->type),
+                            header->type);
+    }
+    pthread_cond_broadcast(&source->changed);
+    pthread_mutex_unlock(&source->lock);
+    return err;
+}
+
+static void control_ended(void *opaque, const struct godwit_error *error)
+{
+    source_fail(opaque, error);
+}
+
+static void sender_failed(void *opaque, const struct godwit_error *error)
+{
+    source_fail(opaque, error);
+}
+
+/* ---- the steps ---- */
+
+static enum godwit_err connect_control(struct godwit_source *source, struct godwit_error *error)
+{
+    struct hello hello = {.version = PROTOCOL_VERSION, .oldest = PROTOCOL_OLDEST, .role = HELLO_CONTROL};
+    enum godwit_err err = token_random(source->session, sizeof source->session, error);
+    if (err != GODWIT_OK)
+        return err;
+    memcpy(hello.session, source->session, sizeof hello.session);
+    struct channel *channel;
+    err = source_connect(source, &hello, (int)source_option(source, "connect-timeout"), &channel, error);
+    if (err != GODWIT_OK)
+        return err;
+    struct control_config config = {
+        .channel = channel,
+        .heartbeat_ms = (int)source_option(source, "heartbeat-interval"),
+        .peer_timeout_ms = (int)source_option(source, "peer-timeout"),
+        .record = take_record,
+        .ended = control_ended,
+        .opaque = source,
+    };
+    err = control_start(&config, &source->control, error);
+    if (err != GODWIT_OK)
+        channel_free(channel);
+    return err;
+}
+
+/* One-sided transports read guest memory by registration. */
+static enum godwit_err register_memory(struct godwit_source *source, struct ram *ram, struct godwit_error *error)
+{
+    struct domain *domain;
+    enum godwit_err err = transport_domain(source->transport, &source->address, &domain, error);
+    if (err == GODWIT_ERR_UNSUPPORTED)
+        return GODWIT_OK;
+    if (err != GODWIT_OK)
+        return err;
+    for (unsigned i = 0; i < ram->count && err == GODWIT_OK; i++) {
+        struct ram_block *block = &ram->blocks[i];
+        struct region region = {block->addr, block->pages << PAGE_SHIFT, block->fd, block->fd_offset};
+        err = domain_register(domain, &region, REGION_LOCAL, &block->mr, error);
+    }
+    pthread_mutex_lock(&source->lock);
+    source->domain = domain; /* freed by the cleanup, also on failure */
+    pthread_mutex_unlock(&source->lock);
+    return err;
+}
+
+static enum godwit_err prepare_memory(struct godwit_source *source, struct godwit_error *error)
+{
+    struct ram *ram = ram_new(source->guest.blocks, source->guest.block_count, false);
+    struct dirty *dirty = ram != NULL ? dirty_new(ram) : NULL;
+    pthread_mutex_lock(&source->lock);
+    source->ram = ram; /* freed by the cleanup, also on failure */
+    source->dirty = dirty;
+    if (dirty != NULL)
+        source->info.ram.total = ram->pages << PAGE_SHIFT;
+    pthread_mutex_unlock(&source->lock);
+    if (dirty == NULL)
+        return error_set(error, GODWIT_ERR_NO_MEMORY, "no memory for the dirty bitmaps");
+
+    enum godwit_err err = register_memory(source, ram, error);
+    if (err == GODWIT_OK)
+        err = source->guest.ops.dirty_start(source->guest.self, error);
+    if (err != GODWIT_OK)
+        return err;
+    source->tracking = true;
+    return dirty_find_data(dirty, &source->guest, error);
+}
+
+static enum godwit_err make_offer(struct godwit_source *source, struct godwit_error *error)
+{
+    const struct ram *ram = source->ram;
+    pthread_mutex_lock(&source->lock); /* take_accept() compares with it */
+    source->offer = (struct offer){
+        .features = source->domain != NULL ? FEATURE_PLACED : 0,
+        .channels = (uint16_t)godwit_options_get(source->options, "multifd-channels"),
+        .page_size = GODWIT_PAGE_SIZE,
+        .populated = source->dirty->pages << PAGE_SHIFT,
+        .compression = "none",
+        .block_count = (uint16_t)ram->count,
+    };
+    for (unsigned i = 0; i < ram->count; i++) {
+        struct offer_block *block = &source->offer.blocks[i];
+        memcpy(block->id, ram->blocks[i].id, sizeof block->id);
+        block->size = ram->blocks[i].pages << PAGE_SHIFT;
+        block->page_size = source->guest.blocks[i].page_size;
+    }
+    uint8_t bytes[OFFER_SIZE_MAX];
+    struct iovec body = {bytes, offer_encode(&source->offer, bytes)};
+    pthread_mutex_unlock(&source->lock);
+    return control_send(source->control, RECORD_OFFER, &body, 1, error);
+}
+
+static enum godwit_err wait_accept(struct godwit_source *source, struct godwit_error *error)
+{
+    uint64_t deadline = clock_now_ms() + source_option(source, "setup-timeout");
+    enum godwit_err err = GODWIT_OK;
+    bool accepted = false;
+    while (!accepted && err == GODWIT_OK) {
+        pthread_mutex_lock(&source->lock);
+        if (!source->accepted)
+            source_wait_tick(source);
+        accepted = source->accepted;
+        pthread_mutex_unlock(&source->lock);
+        err = source_check(source, error);
+        if (err == GODWIT_OK && !accepted && clock_left_ms(deadline) == 0)
+            err = error_set(error, GODWIT_ERR_TIMEOUT, "the destination did not prepare its memory within setup-timeout");
+    }
+    if (err == GODWIT_OK)
+        source->outcome_token = source->acceptance.tokens[source->offer.channels];
+    return err;
+}
+
+static enum godwit_err connect_data(struct godwit_source *source, unsigned index, uint64_t deadline,
+                                    struct channel **out, struct godwit_error *error)
+{
+    struct hello hello = {.version = PROTOCOL_VERSION,
+                          .oldest = PROTOCOL_OLDEST,
+                          .role = HELLO_DATA,
+                          .channel = (uint16_t)index};
+    memcpy(hello.session, source->session, sizeof hello.session);
+    memcpy(hello.token, source->acceptance.tokens[index].bytes, sizeof hello.token);
+    enum godwit_err err = source_check(source, error);
+    if (err == GODWIT_OK)
+        err = source_connect(source, &hello, clock_left_ms(deadline), out, error);
+    if (err != GODWIT_OK) {
+        /* A refusal is often the consequence of what the destination says on the control connection. */
+        enum godwit_err cause = source_check(source, error);
+        return cause != GODWIT_OK ? cause : error_prefix(error, "data channel %u", index);
+    }
+    struct channel *wrapped = sabotage_wrap(source->sabotage, *out, source->ram);
+    if (wrapped != NULL) {
+        *out = wrapped;
+        return GODWIT_OK;
+    }
+    channel_free(*out);
+    return error_set(error, GODWIT_ERR_NO_MEMORY, "no memory for data channel %u", index);
+}
+
+static enum godwit_err start_senders(struct godwit_source *source, struct godwit_error *error)
+{
+    struct channel *channels[NEGOTIATE_CHANNELS_MAX];
+    unsigned count = 0;
+    uint64_t deadline = clock_now_ms() + source_option(source, "connect-timeout");
+    enum godwit_err err = GODWIT_OK;
+    for (; count < source->offer.channels && err == GODWIT_OK; count += err == GODWIT_OK)
+        err = connect_data(source, count, deadline, &channels[count], error);
+    if (err != GODWIT_OK)
+        goto free_channels;
+
+    struct multifd_send_config config = {
+        .ram = source->ram,
+        .channels = channels,
+        .count = count,
+        .rate = source->rate,
+        .zero = source_option(source, "zero-page-detection") ? zero_test_select() : NULL,
+        .placed = (source->acceptance.features & FEATURE_PLACED) != 0,
+        .progress_ms = (int)source_option(source, "progress-timeout"),
+        .failed = sender_failed,
+        .opaque = source,
+    };
+    struct multifd_send *send;
+    err = multifd_send_start(&config, &send, error);
+    if (err != GODWIT_OK)
+        goto free_channels;
+    pthread_mutex_lock(&source->lock);
+    source->send = send;
+    source->info.channel_count = count;
+    pthread_mutex_unlock(&source->lock);
+    return GODWIT_OK;
+
+free_channels:
+    while (count > 0)
+        channel_free(channels[--count]);
+    return err;
+}
+
+enum godwit_err source_setup(struct godwit_source *source, struct godwit_error *error)
+{
+    enum godwit_err err = connect_control(source, error);
+    if (err == GODWIT_OK)
+        err = prepare_memory(source, error);
+    if (err == GODWIT_OK)
+        err = make_offer(source, error);
+    if (err == GODWIT_OK)
+        err = wait_accept(source, error);
+    if (err == GODWIT_OK)
+        err = start_senders(source, error);
+    return err;
+}
