@@ -1,0 +1,324 @@
+/* The dirty tracker: exact on every backing, and no write lost under concurrent writers. */
+#include <criterion/criterion.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <godwit/guest.h>
+#include <godwit/tracker.h>
+
+#include "guest/memory.h"
+
+enum { PAGES = 2048, WORDS = PAGES / 64, PAGE_WORDS = 512 };
+
+TestSuite(tracker, .timeout = 60);
+
+static struct godwit_tracker *open_tracker(void)
+{
+    struct godwit_tracker *tracker = NULL;
+    struct godwit_error error = {0};
+    enum godwit_err err = godwit_tracker_new(&tracker, &error);
+    if (err == GODWIT_ERR_UNSUPPORTED || err == GODWIT_ERR_SYSTEM)
+        cr_skip_test("%s", error.text);
+    cr_assert_eq(err, GODWIT_OK, "%s", error.text);
+    return tracker;
+}
+
+static struct memory get_ram(enum memory_backing backing, uint64_t pages)
+{
+    struct memory ram;
+    struct godwit_error error = {0};
+    cr_assert_eq(memory_alloc(&ram, backing, pages * 4096, false, &error), GODWIT_OK, "%s", error.text);
+    return ram;
+}
+
+static void start(struct godwit_tracker *tracker, struct memory *ram)
+{
+    struct godwit_error error = {0};
+    cr_assert_eq(godwit_tracker_add(tracker, ram->addr, ram->size, &error), GODWIT_OK, "%s", error.text);
+    cr_assert_eq(godwit_tracker_start(tracker, &error), GODWIT_OK, "%s", error.text);
+}
+
+static unsigned sync_count(struct godwit_tracker *tracker, struct memory *ram, uint64_t *bitmap)
+{
+    struct godwit_error error = {0};
+    memset(bitmap, 0, ram->size / 4096 / 8);
+    cr_assert_eq(godwit_tracker_sync(tracker, ram->addr, ram->size, bitmap, &error), GODWIT_OK, "%s", error.text);
+    unsigned count = 0;
+    for (uint64_t i = 0; i < ram->size / 4096 / 64; i++)
+        count += (unsigned)__builtin_popcountll(bitmap[i]);
+    return count;
+}
+
+static bool has(const uint64_t *bitmap, unsigned page)
+{
+    return bitmap[page / 64] >> page % 64 & 1;
+}
+
+static void check_exactness(enum memory_backing backing)
+{
+    struct godwit_tracker *tracker = open_tracker();
+    struct memory ram = get_ram(backing, PAGES);
+    volatile char *bytes = ram.addr;
+    uint64_t bitmap[WORDS];
+    memset(ram.addr, 1, ram.size / 2);
+    start(tracker, &ram);
+    cr_expect_eq(sync_count(tracker, &ram, bitmap), 0, "nothing was written since the start");
+
+    unsigned written[] = {0, 1, 63, 64, 65, 511, 512, 700, 1023};
+    for (unsigned i = 0; i < sizeof written / sizeof written[0]; i++)
+        bytes[written[i] * 4096 + i] = 2;
+    cr_expect_eq(sync_count(tracker, &ram, bitmap), 9);
+    for (unsigned i = 0; i < sizeof written / sizeof written[0]; i++)
+        cr_expect(has(bitmap, written[i]), "page %u", written[i]);
+    cr_expect_eq(sync_count(tracker, &ram, bitmap), 0, "none is reported twice");
+
+    bytes[700 * 4096] = 3;
+    cr_expect_eq(sync_count(tracker, &ram, bitmap), 1, "it was re-armed");
+    char sum = 0;
+    for (unsigned page = 0; page < PAGES / 2; page++)
+        sum ^= bytes[page * 4096];
+    (void)sum;
+    cr_expect_eq(sync_count(tracker, &ram, bitmap), 0, "reading is not writing");
+    godwit_tracker_free(tracker);
+    memory_free(&ram);
+}
+
+Test(tracker, reports_exactly_the_pages_written_in_a_memfd)
+{
+    check_exactness(MEMORY_MEMFD);
+}
+Test(tracker, reports_exactly_the_pages_written_in_anonymous_memory_on_huge_pages)
+{
+    check_exactness(MEMORY_ANON);
+}
+
+Test(tracker, reports_on_hugetlb_in_whole_huge_pages)
+{
+    struct godwit_tracker *tracker = open_tracker();
+    struct memory ram;
+    uint64_t bitmap[WORDS];
+    if (memory_alloc(&ram, MEMORY_HUGETLB, PAGES * 4096, false, NULL))
+        cr_skip_test("no free huge pages");
+    memset(ram.addr, 1, ram.size);
+    start(tracker, &ram);
+    cr_expect_eq(sync_count(tracker, &ram, bitmap), 0);
+    ((volatile char *)ram.addr)[600 * 4096] = 2;
+    cr_expect_eq(sync_count(tracker, &ram, bitmap), 512);
+    cr_expect(has(bitmap, 512) && has(bitmap, 1023));
+    godwit_tracker_free(tracker);
+    memory_free(&ram);
+}
+
+static void check_holes(enum memory_backing backing, bool huge)
+{
+    struct godwit_tracker *tracker = open_tracker();
+    struct memory ram = get_ram(backing, PAGES);
+    uint64_t bitmap[WORDS];
+    volatile char *bytes = ram.addr;
+    if (!huge)
+        madvise(ram.addr, ram.size, MADV_NOHUGEPAGE);
+    start(tracker, &ram);
+    cr_expect_eq(sync_count(tracker, &ram, bitmap), 0);
+    char sum = bytes[5 * 4096];
+    (void)sum;
+    cr_expect_eq(sync_count(tracker, &ram, bitmap), 0, "reading a hole is not writing");
+    bytes[5 * 4096] = 1;
+    bytes[1500 * 4096] = 1;
+    unsigned count = sync_count(tracker, &ram, bitmap);
+    cr_expect(huge ? count >= 2 : count == 2, "%u pages", count);
+    cr_expect(has(bitmap, 5) && has(bitmap, 1500));
+    cr_expect_eq(sync_count(tracker, &ram, bitmap), 0);
+    godwit_tracker_free(tracker);
+    memory_free(&ram);
+}
+
+Test(tracker, reports_holes_that_are_filled_in_a_memfd)
+{
+    check_holes(MEMORY_MEMFD, true);
+}
+Test(tracker, reports_holes_that_are_filled_in_anonymous_memory)
+{
+    check_holes(MEMORY_ANON, false);
+}
+Test(tracker, reports_holes_that_are_filled_by_huge_pages)
+{
+    check_holes(MEMORY_ANON, true);
+}
+
+Test(tracker, keeps_holes_of_anonymous_memory_visible_while_started)
+{
+    struct godwit_tracker *tracker = open_tracker();
+    struct memory ram = get_ram(MEMORY_ANON, PAGES);
+    madvise(ram.addr, ram.size, MADV_NOHUGEPAGE);
+    memset((char *)ram.addr + 100 * 4096, 1, 7 * 4096);
+    start(tracker, &ram);
+    uint64_t first, pages;
+    cr_assert_eq(godwit_memory_next_data(ram.addr, ram.size, -1, 0, 0, &first, &pages, NULL), GODWIT_OK);
+    cr_expect_eq(first, 100);
+    cr_expect_eq(pages, 7);
+    godwit_tracker_free(tracker);
+    memory_free(&ram);
+}
+
+Test(tracker, does_not_report_pages_that_are_mapped_late_and_only_read)
+{
+    struct godwit_tracker *tracker = open_tracker();
+    struct memory ram = get_ram(MEMORY_MEMFD, PAGES);
+    uint64_t bitmap[WORDS];
+    char page[4096] = {7};
+    for (unsigned i = 0; i < PAGES; i++)
+        cr_assert_eq(pwrite(ram.fd, page, sizeof page, (off_t)i * 4096), (ssize_t)sizeof page);
+    start(tracker, &ram);
+    char sum = 0;
+    for (unsigned i = 0; i < PAGES; i++)
+        sum ^= ((volatile char *)ram.addr)[i * 4096];
+    (void)sum;
+    cr_expect_eq(sync_count(tracker, &ram, bitmap), 0);
+    godwit_tracker_free(tracker);
+    memory_free(&ram);
+}
+
+Test(tracker, reads_a_part_of_a_range_into_bit_zero_and_ors)
+{
+    struct godwit_tracker *tracker = open_tracker();
+    struct memory ram = get_ram(MEMORY_MEMFD, PAGES);
+    start(tracker, &ram);
+    char *bytes = ram.addr;
+    bytes[99 * 4096] = bytes[100 * 4096] = bytes[103 * 4096] = bytes[110 * 4096] = 1;
+    uint64_t bitmap[1] = {1ull << 40};
+    cr_assert_eq(godwit_tracker_sync(tracker, bytes + 100 * 4096, 10 * 4096, bitmap, NULL), GODWIT_OK);
+    cr_expect_eq(bitmap[0], 1ull << 40 | 1 | 1 << 3);
+    uint64_t rest[WORDS];
+    cr_expect_eq(sync_count(tracker, &ram, rest), 2, "what lies outside was left alone");
+    godwit_tracker_free(tracker);
+    memory_free(&ram);
+}
+
+Test(tracker, reports_more_runs_than_one_scan_holds)
+{
+    struct godwit_tracker *tracker = open_tracker();
+    struct memory ram = get_ram(MEMORY_MEMFD, 16 * PAGES);
+    uint64_t *bitmap = calloc(16, sizeof(uint64_t) * WORDS);
+    start(tracker, &ram);
+    for (unsigned page = 0; page < 16 * PAGES; page += 2)
+        ((char *)ram.addr)[page * 4096ul] = 1;
+    cr_expect_eq(sync_count(tracker, &ram, bitmap), 8 * PAGES);
+    cr_expect(has(bitmap, 16 * PAGES - 2) && !has(bitmap, 16 * PAGES - 1));
+    free(bitmap);
+    godwit_tracker_free(tracker);
+    memory_free(&ram);
+}
+
+Test(tracker, starts_again_after_stop_and_forgets_what_was_written_between)
+{
+    struct godwit_tracker *tracker = open_tracker();
+    struct memory ram = get_ram(MEMORY_MEMFD, PAGES);
+    uint64_t bitmap[WORDS];
+    start(tracker, &ram);
+    godwit_tracker_stop(tracker);
+    memset(ram.addr, 1, ram.size);
+    cr_assert_eq(godwit_tracker_start(tracker, NULL), GODWIT_OK);
+    cr_expect_eq(sync_count(tracker, &ram, bitmap), 0);
+    ((char *)ram.addr)[0] = 2;
+    cr_expect_eq(sync_count(tracker, &ram, bitmap), 1);
+    godwit_tracker_free(tracker);
+    memory_free(&ram);
+}
+
+Test(tracker, refuses_bad_ranges_and_calls_out_of_order)
+{
+    struct godwit_tracker *tracker = open_tracker();
+    struct memory ram = get_ram(MEMORY_MEMFD, PAGES);
+    struct godwit_error error;
+    uint64_t bitmap[WORDS];
+    cr_expect_eq(godwit_tracker_add(tracker, (char *)ram.addr + 1, 4096, &error), GODWIT_ERR_INVALID);
+    cr_expect_eq(godwit_tracker_add(tracker, ram.addr, 0, &error), GODWIT_ERR_INVALID);
+    cr_expect_eq(godwit_tracker_sync(tracker, ram.addr, 4096, bitmap, &error), GODWIT_ERR_INVALID);
+    start(tracker, &ram);
+    cr_expect_eq(godwit_tracker_add(tracker, ram.addr, 4096, &error), GODWIT_ERR_BUSY);
+    cr_expect_eq(godwit_tracker_start(tracker, &error), GODWIT_ERR_BUSY);
+    cr_expect_eq(godwit_tracker_sync(tracker, (char *)ram.addr + 4096, ram.size, bitmap, &error), GODWIT_ERR_INVALID);
+    godwit_tracker_free(tracker);
+    godwit_tracker_free(NULL);
+    memory_free(&ram);
+}
+
+Test(tracker, refuses_memory_that_is_not_mapped_and_can_be_freed_after)
+{
+    struct godwit_tracker *tracker = open_tracker();
+    struct memory ram = get_ram(MEMORY_MEMFD, PAGES);
+    struct godwit_error error = {0};
+    cr_assert_eq(godwit_tracker_add(tracker, ram.addr, ram.size, &error), GODWIT_OK);
+    munmap((char *)ram.addr + ram.size / 2, ram.size / 2);
+    munmap(ram.addr, ram.size / 2);
+    cr_expect_neq(godwit_tracker_start(tracker, &error), GODWIT_OK);
+    cr_expect_neq(error.text[0], '\0');
+    godwit_tracker_free(tracker);
+    close(ram.fd);
+}
+
+struct hammer {
+    uint64_t *memory;
+    unsigned first;
+    unsigned end;
+    _Atomic bool *quit;
+};
+
+static void *hammer_main(void *argument)
+{
+    const struct hammer *hammer = argument;
+    uint64_t random = hammer->first + 1;
+    while (!atomic_load(hammer->quit)) {
+        random = random * 6364136223846793005u + 1442695040888963407u;
+        unsigned page = hammer->first + (unsigned)(random >> 33) % (hammer->end - hammer->first);
+        volatile uint64_t *counter = &hammer->memory[page * PAGE_WORDS + (random >> 24) % PAGE_WORDS];
+        *counter = *counter + 1;
+    }
+    return NULL;
+}
+
+/*
+ * Pre-copy in small: copy what is reported while writers run, stop them, sync once more, and the copies must be equal.
+ */
+static void check_no_write_lost(enum memory_backing backing)
+{
+    struct godwit_tracker *tracker = open_tracker();
+    struct memory ram = get_ram(backing, PAGES), copy = get_ram(MEMORY_MEMFD, PAGES);
+    _Atomic bool quit = false;
+    struct hammer hammers[2] = {{ram.addr, 0, PAGES / 2, &quit}, {ram.addr, PAGES / 2, PAGES - 64, &quit}};
+    pthread_t threads[2];
+    memset(ram.addr, 0, ram.size / 4); /* the rest are holes that get filled */
+    for (unsigned i = 0; i < 2; i++)
+        cr_assert_eq(pthread_create(&threads[i], NULL, hammer_main, &hammers[i]), 0);
+    start(tracker, &ram);
+    memcpy(copy.addr, ram.addr, ram.size);
+    uint64_t bitmap[WORDS];
+    for (unsigned round = 0; round < 400; round++) {
+        if (round == 399) {
+            atomic_store(&quit, true);
+            pthread_join(threads[0], NULL);
+            pthread_join(threads[1], NULL);
+        }
+        sync_count(tracker, &ram, bitmap);
+        for (unsigned page = 0; page < PAGES; page++)
+            if (has(bitmap, page))
+                memcpy((char *)copy.addr + page * 4096, (char *)ram.addr + page * 4096, 4096);
+    }
+    cr_expect_eq(memcmp(ram.addr, copy.addr, ram.size), 0);
+    godwit_tracker_free(tracker);
+    memory_free(&ram);
+    memory_free(&copy);
+}
+
+Test(tracker, loses_no_concurrent_write_to_a_memfd)
+{
+    check_no_write_lost(MEMORY_MEMFD);
+}
+Test(tracker, loses_no_concurrent_write_to_anonymous_memory)
+{
+    check_no_write_lost(MEMORY_ANON);
+}
