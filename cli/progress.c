@@ -1,0 +1,142 @@
+#include "cli/progress.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "cli/amount.h"
+
+enum { LINE_MAX_TEXT = 256, PLAIN_INTERVAL_MS = 1000, TERMINAL_COLUMNS = 80 };
+
+void progress_init(struct progress *progress, enum progress_side side)
+{
+    *progress = (struct progress){.side = side, .terminal = isatty(STDERR_FILENO) != 0};
+    pthread_mutex_init(&progress->lock, NULL);
+}
+
+void progress_fini(struct progress *progress)
+{
+    progress_reset(progress);
+    pthread_mutex_destroy(&progress->lock);
+}
+
+static void erase_locked(struct progress *progress)
+{
+    if (progress->drawn)
+        fputs("\r\033[K", stderr);
+    progress->drawn = false;
+}
+
+void progress_reset(struct progress *progress)
+{
+    pthread_mutex_lock(&progress->lock);
+    erase_locked(progress);
+    progress->last_ms = 0;
+    progress->last_pass = 0;
+    progress->last_bytes = 0;
+    progress->last_look_ms = 0;
+    pthread_mutex_unlock(&progress->lock);
+}
+
+void progress_say(struct progress *progress, const char *format, ...)
+{
+    char text[1024];
+    va_list list;
+    va_start(list, format);
+    vsnprintf(text, sizeof text, format, list);
+    va_end(list);
+
+    pthread_mutex_lock(&progress->lock);
+    erase_locked(progress);
+    fprintf(stderr, "%s\n", text);
+    pthread_mutex_unlock(&progress->lock);
+}
+
+/* Bytes left, at the rate by which sending outruns the guest; a guest that outruns us has no time left to show. */
+static void time_left(const struct godwit_ram_info *ram, char text[AMOUNT_TEXT])
+{
+    double sent = ram->mbps * 1e6 / 8, dirtied = (double)ram->dirty_pages_rate * (double)ram->page_size;
+    if (sent <= dirtied || sent <= 0)
+        snprintf(text, AMOUNT_TEXT, "?");
+    else
+        amount_ms((uint64_t)((double)ram->remaining / (sent - dirtied) * 1000), text);
+}
+
+static void source_line(const struct godwit_info *info, char *text, size_t size)
+{
+    const struct godwit_ram_info *ram = &info->ram;
+    char rate[AMOUNT_TEXT], remaining[AMOUNT_TEXT], dirty[AMOUNT_TEXT], downtime[AMOUNT_TEXT], left[AMOUNT_TEXT];
+    uint64_t done = ram->total > ram->remaining ? ram->total - ram->remaining : 0;
+    amount_bytes((uint64_t)(ram->mbps * 1e6 / 8), rate);
+    amount_bytes(ram->remaining, remaining);
+    amount_bytes(ram->dirty_pages_rate * ram->page_size, dirty);
+    amount_ms(info->expected_downtime_ms, downtime);
+    time_left(ram, left);
+    snprintf(text, size, "%s %3.0f%%  %s/s  remaining %s  pass %" PRIu64 "  dirty %s/s  downtime ~%s  left %s",
+             godwit_status_name(info->status), ram->total ? 100.0 * (double)done / (double)ram->total : 0.0, rate,
+             remaining, ram->dirty_sync_count, dirty, downtime, left);
+}
+
+static void destination_line(const struct godwit_info *info, uint64_t rate, char *text, size_t size)
+{
+    char received[AMOUNT_TEXT], total[AMOUNT_TEXT], per_second[AMOUNT_TEXT];
+    amount_bytes(info->ram.transferred, received);
+    amount_bytes(info->ram.total, total);
+    amount_bytes(rate, per_second);
+    snprintf(text, size, "%s  received %s of a guest of %s  %s/s", godwit_status_name(info->status), received, total,
+             per_second);
+}
+
+/* A line that wraps cannot be updated in place: cut it to the terminal's width. */
+static void draw_locked(struct progress *progress, const char *line)
+{
+    struct winsize window;
+    int columns = TERMINAL_COLUMNS;
+    if (ioctl(STDERR_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 1)
+        columns = window.ws_col;
+    fprintf(stderr, "\r%.*s\033[K", columns - 1, line);
+    progress->drawn = true;
+}
+
+static bool plain_due_locked(struct progress *progress, uint64_t pass, uint64_t now_ms)
+{
+    bool due = pass != progress->last_pass || now_ms - progress->last_ms >= PLAIN_INTERVAL_MS;
+    if (due) {
+        progress->last_pass = pass;
+        progress->last_ms = now_ms;
+    }
+    return due;
+}
+
+static bool is_under_way(enum godwit_status status)
+{
+    return status == GODWIT_STATUS_ACTIVE || status == GODWIT_STATUS_DEVICE || status == GODWIT_STATUS_CANCELLING;
+}
+
+void progress_look(struct progress *progress, const struct godwit_info *info, uint64_t now_ms)
+{
+    if (!is_under_way(info->status))
+        return;
+
+    pthread_mutex_lock(&progress->lock);
+    bool due = progress->terminal || plain_due_locked(progress, info->ram.dirty_sync_count, now_ms);
+    if (due) {
+        char line[LINE_MAX_TEXT];
+        uint64_t bytes = info->ram.transferred, elapsed = now_ms - progress->last_look_ms;
+        uint64_t rate = bytes > progress->last_bytes && elapsed ? (bytes - progress->last_bytes) * 1000 / elapsed : 0;
+        if (progress->side == PROGRESS_SOURCE)
+            source_line(info, line, sizeof line);
+        else
+            destination_line(info, progress->last_look_ms ? rate : 0, line, sizeof line);
+        progress->last_bytes = bytes;
+        progress->last_look_ms = now_ms;
+        if (progress->terminal)
+            draw_locked(progress, line);
+        else
+            fprintf(stderr, "%s\n", line);
+    }
+    pthread_mutex_unlock(&progress->lock);
+}

@@ -1,0 +1,247 @@
+/*
+ * `godwit recv`: listens and receives guest after guest, or one.
+ *
+ * Happy path: listen, say where, serve, keep the dump, report, again. With --guest process the guest that arrives runs on
+ * here, so it is the last one. Failure modes: a failed migration is one line and the next may come; SIGINT and SIGTERM
+ * cancel the one under way and end the command.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/command.h"
+#include "cli/progress.h"
+#include "cli/receiver.h"
+#include "cli/report.h"
+#include "cli/watch.h"
+#include "transport/error.h"
+
+enum {
+    LINGER_MS = 10000,
+    RUN_ON_MS = 1000,    /* how long --once watches a guest that runs on */
+    RETRY_PAUSE_MS = 50, /* a serve that fails at once, again and again, must not burn a processor */
+    BOUND_URI_MAX = 320,
+};
+
+struct recv_settings {
+    const char *dump;
+    bool discard;
+    const char *memory_from;
+    bool prealloc;
+    bool once;
+    unsigned type; /* enum receiver_type */
+    bool json;
+};
+
+static const char *const type_names[] = {[RECEIVER_SINK] = "sink", [RECEIVER_PROCESS] = "process", NULL};
+
+#define FIELD(name) offsetof(struct recv_settings, name)
+
+static const struct arg_spec recv_specs[] = {
+    {.name = "guest", .kind = ARG_CHOICE, .offset = FIELD(type), .choices = type_names, .standard = "sink",
+     .summary = "sink: takes any guest and keeps its memory; process: really runs a process guest on"},
+    {.name = "dump", .kind = ARG_TEXT, .offset = FIELD(dump), .value = "FILE",
+     .summary = "keep the memory in FILE; it is FILE.partial until the migration has succeeded"},
+    {.name = "discard", .kind = ARG_FLAG, .offset = FIELD(discard), .summary = "do not keep the memory"},
+    {.name = "memory-from", .kind = ARG_TEXT, .offset = FIELD(memory_from), .value = "FILE",
+     .summary = "what the memory holds before the guest arrives"},
+    {.name = "prealloc", .kind = ARG_FLAG, .offset = FIELD(prealloc),
+     .summary = "have all memory, or the dump's disk space, before the first page arrives"},
+    {.name = "once", .kind = ARG_FLAG, .offset = FIELD(once), .summary = "end after one migration, with its exit code"},
+    {.name = "json", .kind = ARG_FLAG, .offset = FIELD(json),
+     .summary = "one JSON object per migration on stdout instead of the table"},
+};
+
+static const struct arg_command recv_args = {
+    .name = "recv",
+    .synopsis = "URI [--channels N] [--dump FILE | --discard] [--memory-from FILE] [--prealloc] [--once] "
+                "[migration options] [--json]",
+    .summary = "Listens at URI and receives guests until it is interrupted. A port of 0 lets the system choose one.",
+    .groups = {{.title = "Receive:", .specs = recv_specs, .count = sizeof recv_specs / sizeof *recv_specs}},
+    .group_count = 1,
+    .takes_uri = true,
+    .side = GODWIT_SIDE_DESTINATION,
+    .other_side = "send",
+};
+
+struct recv {
+    struct recv_settings settings;
+    struct godwit_options *options;
+    const char *uri;
+    int signal_fd;
+    bool interrupted;
+    struct progress progress;
+    struct receiver *receiver;
+    struct godwit_destination *destination;
+    struct godwit_info info;
+};
+
+static void on_event(void *opaque, const struct godwit_event *event)
+{
+    struct recv *recv = opaque;
+    if (event->kind == GODWIT_EVENT_WARNING)
+        progress_say(&recv->progress, "godwit: warning: %s", event->text);
+}
+
+static void query(void *object, struct godwit_info *info)
+{
+    godwit_destination_query(object, info);
+}
+
+static void cancel(void *object)
+{
+    godwit_destination_cancel(object);
+}
+
+/* One migration, from waiting for a source to a dump that has its name. */
+static enum godwit_err serve(struct recv *recv, struct godwit_error *error)
+{
+    struct watch_subject subject = {.query = query, .cancel = cancel, .object = recv->destination};
+    struct watch *watch;
+    enum godwit_err err = watch_start(recv->signal_fd, &recv->progress, &subject, &watch, error);
+    if (err)
+        return err;
+    err = godwit_destination_serve(recv->destination, error);
+    recv->interrupted = watch_stop(watch);
+    progress_reset(&recv->progress);
+    godwit_destination_query(recv->destination, &recv->info);
+    if (err)
+        return err;
+    if (recv->settings.once)
+        godwit_destination_linger(recv->destination, LINGER_MS);
+    err = receiver_keep(recv->receiver, error);
+    return err ? error_prefix(error, "the guest was received and let go by the source, but") : GODWIT_OK;
+}
+
+/* Interrupted while it waited for a source: the ordinary end of a service, nothing failed. */
+static bool was_idle(const struct recv *recv, enum godwit_err err)
+{
+    return err == GODWIT_ERR_CANCELLED && recv->interrupted && recv->info.ram.total == 0;
+}
+
+static bool report(struct recv *recv, enum godwit_err err, const struct godwit_error *error)
+{
+    struct report_guest guest = {.type = type_names[recv->settings.type]};
+    if (recv->receiver)
+        receiver_report(recv->receiver, &guest);
+    struct report report = {.side = REPORT_DESTINATION, .info = &recv->info, .error = err ? error : NULL,
+                            .guest = &guest, .guest_gap_ms = -1, .dump = recv->settings.dump};
+    if (err)
+        command_complain("%s", error->text);
+    return report_print(&report, recv->settings.json);
+}
+
+/* The guest has moved in: let it run, with --once for as long as it takes to see that it does. */
+static void run_on(struct recv *recv)
+{
+    godwit_destination_linger(recv->destination, LINGER_MS);
+    if (recv->settings.once)
+        recv->interrupted = watch_signalled(recv->signal_fd, RUN_ON_MS);
+    else
+        while (!watch_signalled(recv->signal_fd, -1))
+            continue;
+    progress_say(&recv->progress, "the guest ran on and wrote %" PRIu64 " pages", receiver_steps(recv->receiver));
+}
+
+static int serve_all(struct recv *recv)
+{
+    for (;;) {
+        struct godwit_error error = {0};
+        enum godwit_err err = serve(recv, &error);
+        if (!recv->settings.once && was_idle(recv, err))
+            return COMMAND_DONE;
+        bool printed = report(recv, err, &error);
+        if (!err && recv->settings.type == RECEIVER_PROCESS)
+            run_on(recv);
+        else if (!recv->settings.once && !recv->interrupted &&
+                 (!err || !watch_signalled(recv->signal_fd, RETRY_PAUSE_MS)))
+            continue;
+        return err || !printed ? COMMAND_FAILED : COMMAND_DONE;
+    }
+}
+
+static int open_and_serve(struct recv *recv)
+{
+    struct godwit_error error = {0};
+    struct receiver_config config = {
+        .type = (enum receiver_type)recv->settings.type, .dump = recv->settings.dump, .discard = recv->settings.discard,
+        .memory_from = recv->settings.memory_from, .prealloc = recv->settings.prealloc,
+    };
+    char bound[BOUND_URI_MAX] = "";
+    enum godwit_err err = receiver_new(&config, &recv->receiver, &error);
+    if (!err)
+        err = godwit_destination_new(receiver_interface(recv->receiver), recv->options, on_event, recv,
+                                     &recv->destination, &error);
+    if (!err)
+        err = godwit_destination_listen(recv->destination, recv->uri, bound, sizeof bound, &error);
+    if (err == GODWIT_ERR_INVALID) {
+        command_complain("%s", error.text);
+        return COMMAND_USAGE;
+    }
+    if (err) {
+        report(recv, err, &error);
+        return COMMAND_FAILED;
+    }
+    progress_say(&recv->progress, "listening on %s", bound);
+    return serve_all(recv);
+}
+
+static int recv_perform(struct recv *recv)
+{
+    recv->signal_fd = watch_block_signals();
+    if (recv->signal_fd < 0) {
+        command_complain("cannot receive signals: %s", strerror(errno));
+        return COMMAND_FAILED;
+    }
+    progress_init(&recv->progress, PROGRESS_DESTINATION);
+    int code = open_and_serve(recv);
+    godwit_destination_free(recv->destination);
+    receiver_free(recv->receiver);
+    progress_fini(&recv->progress);
+    close(recv->signal_fd);
+    return code;
+}
+
+/* What the table cannot say: options that exclude each other. NULL: all is well. */
+static const char *contradiction(const struct recv_settings *settings)
+{
+    if (settings->dump && settings->discard)
+        return "--dump keeps the memory and --discard does not: use one";
+    if (settings->type == RECEIVER_PROCESS && (settings->dump || settings->discard || settings->memory_from))
+        return "--guest process runs the guest on: leave --dump, --discard and --memory-from out";
+    return NULL;
+}
+
+static int recv_run(int argc, char *const argv[])
+{
+    struct recv *recv = calloc(1, sizeof *recv);
+    int code = COMMAND_FAILED;
+    if (!recv || !(recv->options = godwit_options_new())) {
+        command_complain("out of memory");
+        goto end;
+    }
+    struct arg_command args = recv_args;
+    args.groups[0].settings = &recv->settings;
+    args.options = recv->options;
+    struct args_result result;
+    if (!command_begin(&args, argc, argv, &result, &code))
+        goto end;
+    const char *wrong = contradiction(&recv->settings);
+    if (wrong) {
+        command_complain("%s", wrong);
+        code = COMMAND_USAGE;
+        goto end;
+    }
+    recv->uri = result.uri;
+    code = recv_perform(recv);
+end:
+    if (recv)
+        godwit_options_free(recv->options);
+    free(recv);
+    return code;
+}
+
+const struct command recv_command = {.args = &recv_args, .run = recv_run};

@@ -1,0 +1,112 @@
+#include "cli/source_guest.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+#include "guest/idle.h"
+#include "transport/clock.h"
+#include "transport/error.h"
+
+enum { LOOK_INTERVAL_NS = 2 * 1000 * 1000, RUNS_TIMEOUT_MS = 2000 };
+
+struct source_guest {
+    struct process_guest *process; /* exactly one of the two is set */
+    struct idle_guest *idle;
+};
+
+static enum godwit_err new_process(struct source_guest *guest, const struct guest_options *options,
+                                   struct godwit_error *error)
+{
+    struct process_guest_config config;
+    process_guest_config_init(&config);
+    config.ram = options->ram;
+    config.memory_from = options->memory_from;
+    config.pattern = (enum pattern)options->pattern;
+    config.dirty_rate = options->dirty_rate;
+    config.hot_set = options->hot_set;
+    config.backing = (enum memory_backing)options->backing;
+    enum godwit_err err = process_guest_new_source(&guest->process, &config, error);
+    return err ? err : process_guest_start(guest->process, error);
+}
+
+static enum godwit_err new_idle(struct source_guest *guest, const struct guest_options *options,
+                                struct godwit_error *error)
+{
+    struct idle_guest_config config;
+    idle_guest_config_init(&config);
+    config.memory_from = options->memory_from;
+    config.ram = options->ram;
+    if (!options->memory_from) {
+        config.pattern = (enum pattern)options->pattern;
+        config.backing = (enum memory_backing)options->backing;
+    }
+    return idle_guest_new(&guest->idle, &config, error);
+}
+
+enum godwit_err source_guest_new(const struct guest_options *options, struct source_guest **out,
+                                 struct godwit_error *error)
+{
+    struct source_guest *guest = calloc(1, sizeof *guest);
+    if (!guest)
+        return error_set(error, GODWIT_ERR_NO_MEMORY, "no memory for a guest");
+    enum godwit_err err = options->type == GUEST_IDLE ? new_idle(guest, options, error)
+                                                      : new_process(guest, options, error);
+    if (err) {
+        source_guest_free(guest);
+        return err;
+    }
+    *out = guest;
+    return GODWIT_OK;
+}
+
+void source_guest_free(struct source_guest *guest)
+{
+    if (!guest)
+        return;
+    process_guest_free(guest->process);
+    idle_guest_free(guest->idle);
+    free(guest);
+}
+
+const struct godwit_guest *source_guest_interface(const struct source_guest *guest)
+{
+    return guest->process ? process_guest_interface(guest->process) : idle_guest_interface(guest->idle);
+}
+
+uint64_t source_guest_steps(const struct process_counters *counters)
+{
+    uint64_t steps = 0;
+    for (unsigned worker = 0; worker < counters->threads; worker++)
+        steps += counters->steps[worker];
+    return steps;
+}
+
+bool source_guest_counters(const struct source_guest *guest, struct process_counters *out)
+{
+    if (guest->process)
+        process_guest_counters(guest->process, out);
+    return guest->process != NULL;
+}
+
+bool source_guest_runs(const struct source_guest *guest, int timeout_ms)
+{
+    struct process_counters before, now;
+    if (!source_guest_counters(guest, &before) || before.rate == 0)
+        return true;
+    uint64_t deadline = clock_now_ms() + (uint64_t)timeout_ms;
+    do {
+        source_guest_counters(guest, &now);
+        if (source_guest_steps(&now) != source_guest_steps(&before))
+            return true;
+        nanosleep(&(struct timespec){.tv_nsec = LOOK_INTERVAL_NS}, NULL);
+    } while (clock_left_ms(deadline) > 0);
+    return false;
+}
+
+const char *source_guest_fate(const struct source_guest *guest)
+{
+    if (!guest)
+        return "";
+    return source_guest_runs(guest, RUNS_TIMEOUT_MS) ? "; the guest runs on at the source"
+                                                     : "; the guest stands still at the source";
+}

@@ -1,0 +1,58 @@
+#!/usr/bin/env python3
+"""The built tool end to end: what it refuses, what it proves in a demo, what it moves between two processes, and what
+strangers at its port can do to it.
+
+    system.py GODWIT [WORD ...]     only the cases whose name contains one of the words
+"""
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.dont_write_bytecode = True
+sys.path[:0] = [str(HERE), str(HERE.parent / "runner")]
+import demo_cases  # noqa: E402
+import hostile_cases  # noqa: E402
+import limit_cases  # noqa: E402
+import tap  # noqa: E402
+import transfer_cases  # noqa: E402
+import usage_cases  # noqa: E402
+from tool import Tool  # noqa: E402
+
+
+class Context:
+    """What a case works with. expect() is one test point; the answers given with it are shown when it fails."""
+
+    def __init__(self, writer, tool, scratch, prefix):
+        self.writer, self.tool, self.scratch, self.prefix = writer, tool, scratch, prefix
+
+    def expect(self, passed, name, *answers):
+        details = [line for answer in answers for line in (answer.lines() if hasattr(answer, "lines") else [answer])]
+        return self.writer.ok(bool(passed), f"{self.prefix}: {name}", details)
+
+    def skip(self, name, reason):
+        self.writer.skip(f"{self.prefix}: {name}", reason)
+
+
+def main(path, *words):
+    writer = tap.Writer()
+    modules = [usage_cases, demo_cases, transfer_cases, limit_cases, hostile_cases]
+    cases = [case for module in modules for case in module.CASES]
+    for case in cases:
+        name = case.__name__.replace("_", " ")
+        if words and not any(word in name for word in words):
+            continue
+        with tempfile.TemporaryDirectory(prefix="godwit-cli-") as scratch:
+            tool = Tool(path)
+            try:
+                case(Context(writer, tool, Path(scratch), name))
+            except Exception:
+                writer.ok(False, f"{name}: the test itself", [traceback.format_exc()])
+            finally:
+                tool.clean_up()
+    return writer.done()
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

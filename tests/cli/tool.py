@@ -1,0 +1,134 @@
+"""Driving the built tool: run it to its end, or keep it running beside the test, and read what it said."""
+import json
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+
+RUN_LIMIT = 60  # seconds for anything the tool does here
+
+
+class Answer:
+    def __init__(self, words, code, out, err):
+        self.words, self.code, self.out, self.err = words, code, out, err
+
+    @property
+    def json(self):
+        """The object on stdout; None when there is not exactly one."""
+        try:
+            value = json.loads(self.out)
+        except ValueError:
+            return None
+        return value if isinstance(value, dict) else None
+
+    @property
+    def errors(self):
+        """Lines that report an error; warnings are not errors."""
+        return [line for line in self.err.splitlines()
+                if line.startswith("godwit: ") and not line.startswith("godwit: warning: ")]
+
+    def lines(self):
+        """What to print beside a test that failed."""
+        yield "$ " + " ".join(self.words)
+        yield f"exit {self.code}"
+        yield from ("out: " + line[:400] for line in self.out.splitlines())
+        yield from ("err: " + line[:400] for line in self.err.splitlines()[-12:])
+
+
+class Running:
+    """A tool that runs beside the test. stderr is collected as it comes."""
+
+    def __init__(self, words, preexec=None, group=False):
+        self.words = [str(word) for word in words]
+        self.process = subprocess.Popen(self.words, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE, text=True, preexec_fn=preexec,
+                                        start_new_session=group)
+        self.out_lines, self.err_lines = [], []
+        self.threads = [threading.Thread(target=self._collect, args=pair, daemon=True)
+                        for pair in [(self.process.stdout, self.out_lines), (self.process.stderr, self.err_lines)]]
+        for thread in self.threads:
+            thread.start()
+
+    @staticmethod
+    def _collect(stream, lines):
+        for line in stream:
+            lines.append(line)
+
+    def wait_for(self, pattern, limit=RUN_LIMIT):
+        """The match of pattern in stderr, once it is there; None when the tool ends or the time is over before."""
+        deadline = time.monotonic() + limit
+        while time.monotonic() < deadline:
+            ended = self.process.poll() is not None
+            if ended:
+                self.threads[1].join()
+            match = re.search(pattern, "".join(self.err_lines))
+            if match or ended:
+                return match
+            time.sleep(0.005)
+        return None
+
+    def write(self, text):
+        self.process.stdin.write(text)
+        self.process.stdin.flush()
+
+    def signal(self, number=signal.SIGINT, group=False):
+        if group:
+            os.killpg(self.process.pid, number)
+        else:
+            self.process.send_signal(number)
+
+    def end(self, limit=RUN_LIMIT):
+        """Waits for the end. A tool that does not end is killed, and its exit code is None."""
+        try:
+            code = self.process.wait(limit)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            code = None
+        for thread in self.threads:
+            thread.join(5)
+        try:
+            self.process.stdin.close()
+        except OSError:
+            pass
+        return Answer(self.words, code, "".join(self.out_lines), "".join(self.err_lines))
+
+
+class Tool:
+    def __init__(self, path):
+        self.path = path
+        self.started = []
+
+    def start(self, *words, **how):
+        self.started.append(Running([self.path, *words], **how))
+        return self.started[-1]
+
+    def clean_up(self):
+        """Ends what a test that failed half-way left running."""
+        for running in self.started:
+            if running.process.poll() is None:
+                running.process.kill()
+                running.end()
+        self.started.clear()
+
+    def run(self, *words, limit=RUN_LIMIT, **how):
+        running = self.start(*words, **how)
+        running.process.stdin.close()
+        return running.end(limit)
+
+    def recv(self, *words, uri="tcp:127.0.0.1:0", **how):
+        """A destination that listens: (it, the URI to send to). The URI is None when it never got there."""
+        running = self.start("recv", uri, *words, **how)
+        match = running.wait_for(r"listening on (\S+)", 15)
+        return running, match and match[1]
+
+
+def memory_of(pid):
+    """{"VmRSS": bytes, "RssShmem": bytes, ...} of a living process; empty once it is gone."""
+    try:
+        with open(f"/proc/{pid}/status") as status:
+            return {name: int(kib) * 1024 for name, kib in re.findall(r"^(\w+):\s+(\d+) kB$", status.read(), re.M)}
+    except OSError:
+        return {}
