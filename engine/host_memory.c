@@ -81,6 +81,8 @@ enum godwit_err host_memory_check(const struct godwit_block *blocks, unsigned co
     for (unsigned i = 0; i < count; i++) {
         struct statfs fs;
         struct stat st;
+        if (blocks[i].content == GODWIT_BLOCK_SCRATCH)
+            continue;
         if (blocks[i].fd < 0 || fstatfs(blocks[i].fd, &fs) != 0 || fstat(blocks[i].fd, &st) != 0) {
             memory = true;
             continue;

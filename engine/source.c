@@ -132,6 +132,7 @@ static void reset_run(struct godwit_source *source)
     memset(&source->info, 0, sizeof source->info);
     source->accepted = source->committed = source->loaded = source->run_written = source->running = false;
     source->info.ram.page_size = GODWIT_PAGE_SIZE;
+    source->info.expected_downtime_ms = godwit_options_get(source->options, "downtime-limit"); /* until there is a sync */
     ledger_init(&source->ledger);
     pthread_mutex_unlock(&source->lock);
     source->tracking = source->stopped = source->released = false;

@@ -21,6 +21,7 @@
 #include "guest/parallel.h"
 #include "guest/uffd_abi.h"
 
+enum { RAM_SCRATCH_MAPS = 4096 }; /* well below vm.max_map_count's 65530 */
 enum { RAM_POPULATE_STEP = 64 << 20 }; /* bytes per call: long enough to be cheap, short enough to stay killable */
 
 bool memory_backing_parse(const char *name, enum memory_backing *out)
@@ -116,6 +117,38 @@ enum godwit_err memory_private_view(struct memory *out, const struct memory *ram
         return ram_map_error(errno, MEMORY_MEMFD, ram->size, error);
     *out = (struct memory){.addr = addr, .size = ram->size, .fd = -1, .page_size = ram->page_size};
     return GODWIT_OK;
+}
+
+/* Maps the window behind fd again and again over [addr, addr + size), which is reserved already. */
+static enum godwit_err scratch_map(char *addr, uint64_t size, int fd, uint64_t window, struct godwit_error *error)
+{
+    for (uint64_t at = 0; at < size; at += window) {
+        uint64_t part = size - at < window ? size - at : window;
+        if (mmap(addr + at, part, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
+            return ram_map_error(errno, MEMORY_MEMFD, size, error);
+    }
+    return GODWIT_OK;
+}
+
+enum godwit_err memory_scratch(struct memory *out, uint64_t size, struct godwit_error *error)
+{
+    uint64_t window = RAM_HUGE_PAGE;
+    while (size / window >= RAM_SCRATCH_MAPS)
+        window *= 2;
+    void *addr = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (addr == MAP_FAILED)
+        return ram_map_error(errno, MEMORY_ANON, size, error);
+    struct memory ram = {.addr = addr, .size = size, .fd = -1, .page_size = GODWIT_PAGE_SIZE};
+    struct memory shared = {.size = window, .fd = -1};
+    enum godwit_err err = ram_open(&shared, MEMORY_MEMFD, error);
+    if (!err)
+        err = scratch_map(addr, size, shared.fd, window, error);
+    memory_free(&shared); /* the mappings keep the window */
+    if (err)
+        memory_free(&ram);
+    else
+        *out = ram;
+    return err;
 }
 
 void memory_free(struct memory *ram)

@@ -21,7 +21,7 @@ struct sink_guest {
     struct sink_guest_config config; /* its strings are not used: see the two below */
     char *memory_from;
     struct sink_dump dump;
-    struct memory *rams; /* SINK_MEMORY: one per block */
+    struct memory *rams; /* but for SINK_DUMP: one per block */
     struct godwit_block *blocks;
     unsigned block_count;
     uint64_t state_bytes;
@@ -97,7 +97,10 @@ static enum godwit_err sink_place_memory(struct sink_guest *guest, struct godwit
     for (unsigned i = 0; i < guest->block_count; i++) {
         struct godwit_block *block = &guest->blocks[i];
         struct memory *ram = &guest->rams[i];
-        enum godwit_err err = memory_alloc(ram, guest->config.backing, block->size, guest->config.prealloc, error);
+        enum godwit_err err =
+            guest->config.mode == SINK_DISCARD
+                ? memory_scratch(ram, block->size, error)
+                : memory_alloc(ram, guest->config.backing, block->size, guest->config.prealloc, error);
         if (err)
             return err;
         block->addr = ram->addr;
@@ -146,7 +149,9 @@ static enum godwit_err sink_accept(void *self, const struct godwit_block *offere
     for (unsigned i = 0; i < count; i++) {
         guest->rams[i].fd = -1;
         guest->blocks[i] = offered[i];
-        guest->blocks[i].content = guest->memory_from ? GODWIT_BLOCK_USED : GODWIT_BLOCK_FRESH;
+        guest->blocks[i].content = guest->config.mode == SINK_DISCARD ? GODWIT_BLOCK_SCRATCH
+                                   : guest->memory_from               ? GODWIT_BLOCK_USED
+                                                                      : GODWIT_BLOCK_FRESH;
     }
     err = guest->config.mode == SINK_DUMP ? sink_place_dump(guest, total, error) : sink_place_memory(guest, error);
     if (!err && guest->memory_from)
@@ -211,7 +216,7 @@ enum godwit_err sink_guest_commit(struct sink_guest *guest, struct godwit_error 
 {
     if (!guest->blocks)
         return guest_fail(error, GODWIT_ERR_INVALID, "nothing was received that could be kept");
-    if (guest->config.mode == SINK_MEMORY || guest->committed)
+    if (guest->config.mode != SINK_DUMP || guest->committed)
         return GODWIT_OK;
     enum godwit_err err = sink_dump_commit(&guest->dump, error);
     guest->committed = !err;

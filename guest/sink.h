@@ -16,6 +16,7 @@ struct sink_guest;
 
 enum sink_mode {
     SINK_MEMORY, /* plain memory, given back by discard or free */
+    SINK_DISCARD, /* nothing is kept: for measuring a link */
     SINK_DUMP,   /* one sparse file, blocks one after another in the source's order */
 };
 

@@ -13,7 +13,7 @@ static bool block_init(struct ram_block *block, const struct godwit_block *from,
         .pages = from->size / PAGE_SIZE,
         .fd = from->fd,
         .fd_offset = from->fd_offset,
-        .fresh = from->content == GODWIT_BLOCK_FRESH,
+        .fresh = from->content != GODWIT_BLOCK_USED,
     };
     memcpy(block->id, from->id, sizeof block->id);
     if (!with_received)

@@ -27,6 +27,7 @@ MAY_INCLUDE = {
     "engine": {"engine", "session", "multifd", "transport", "include"},
     "guest": {"guest", "include"},
     "cli": {"cli", "engine", "guest", "transport", "multifd", "include"},
+    "examples": {"include"},
     "perf": {"perf", "engine", "multifd", "transport", "include"},
 }
 TRANSPORTS = {"tcp", "rdma", "file"}
