@@ -1,4 +1,7 @@
-/* See host_memory.h. Control groups: version 2, memory.max and memory.current of each level up to the root. */
+/*
+ * See host_memory.h. Control groups of both versions: limit and usage of each level up to the root. Usage counts file pages
+ * too, which the kernel gives back when memory is short; they count as available.
+ */
 #include "engine/host_memory.h"
 
 #include <limits.h>
@@ -39,24 +42,77 @@ static uint64_t read_number(const char *directory, const char *name)
     return number ? value : UINT64_MAX;
 }
 
-static uint64_t cgroup_available(void)
+/* How one version of control groups spells what is needed here. */
+struct cgroup_version {
+    const char *line; /* of /proc/self/cgroup, up to the path */
+    const char *mount, *limit, *usage, *inactive, *active;
+};
+
+static const struct cgroup_version cgroup_versions[] = {
+    {"0::", "/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file ", "active_file "},
+    {"memory:", "/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file ",
+     "total_active_file "},
+};
+
+/* Bytes of file pages, by memory.stat. */
+static uint64_t reclaimable(const struct cgroup_version *version, const char *directory)
 {
-    char group[PATH_MAX / 2] = "", directory[PATH_MAX];
-    FILE *file = fopen("/proc/self/cgroup", "re");
-    if (file == NULL)
+    char path[PATH_MAX], line[128];
+    unsigned long long bytes;
+    uint64_t sum = 0;
+    if (snprintf(path, sizeof path, "%s/memory.stat", directory) >= (int)sizeof path)
+        return 0;
+    FILE *file = fopen(path, "re");
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        const char *names[] = {version->inactive, version->active};
+        for (unsigned i = 0; i < 2; i++)
+            if (strncmp(line, names[i], strlen(names[i])) == 0 && sscanf(line + strlen(names[i]), "%llu", &bytes) == 1)
+                sum += bytes;
+    }
+    if (file != NULL)
+        fclose(file);
+    return sum;
+}
+
+static uint64_t level_available(const struct cgroup_version *version, const char *directory)
+{
+    uint64_t most = read_number(directory, version->limit), used = read_number(directory, version->usage);
+    if (most == UINT64_MAX || used == UINT64_MAX)
         return UINT64_MAX;
-    bool found = fscanf(file, "0::%2047s", group) == 1;
-    fclose(file);
+    uint64_t spare = reclaimable(version, directory);
+    used -= spare < used ? spare : used;
+    return most > used ? most - used : 0;
+}
+
+static uint64_t group_available(const struct cgroup_version *version, char *group)
+{
+    char directory[PATH_MAX];
     uint64_t least = UINT64_MAX;
-    for (char *slash; found && group[0] == '/' && group[1] != 0; *slash = 0) {
-        snprintf(directory, sizeof directory, "/sys/fs/cgroup%s", group);
-        uint64_t most = read_number(directory, "memory.max"), used = read_number(directory, "memory.current");
-        if (most != UINT64_MAX && used != UINT64_MAX) {
-            uint64_t left = most > used ? most - used : 0;
-            least = left < least ? left : least;
-        }
+    for (char *slash; group[0] == '/' && group[1] != 0; *slash = 0) {
+        snprintf(directory, sizeof directory, "%s%s", version->mount, group);
+        uint64_t left = level_available(version, directory);
+        least = left < least ? left : least;
         slash = strrchr(group, '/');
     }
+    return least;
+}
+
+static uint64_t cgroup_available(void)
+{
+    FILE *file = fopen("/proc/self/cgroup", "re");
+    char line[PATH_MAX / 2];
+    uint64_t least = UINT64_MAX;
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        line[strcspn(line, "\n")] = 0;
+        for (unsigned i = 0; i < sizeof cgroup_versions / sizeof cgroup_versions[0]; i++) {
+            char *at = strstr(line, cgroup_versions[i].line);
+            uint64_t left = at != NULL ? group_available(&cgroup_versions[i], at + strlen(cgroup_versions[i].line))
+                                       : UINT64_MAX;
+            least = left < least ? left : least;
+        }
+    }
+    if (file != NULL)
+        fclose(file);
     return least;
 }
 
