@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 void amount_bytes(uint64_t bytes, char text[AMOUNT_TEXT])
 {
@@ -26,4 +27,23 @@ void amount_ms(uint64_t ms, char text[AMOUNT_TEXT])
         snprintf(text, AMOUNT_TEXT, "%" PRIu64 " min %" PRIu64 " s", ms / 60000, ms / 1000 % 60);
     else
         snprintf(text, AMOUNT_TEXT, "%" PRIu64 " h %" PRIu64 " min", ms / 3600000, ms / 60000 % 60);
+}
+
+/* "1.50 GiB" becomes "1.50G", "12 B" becomes "12B". */
+void amount_bytes_short(uint64_t bytes, char text[AMOUNT_TEXT])
+{
+    amount_bytes(bytes, text);
+    char *space = strchr(text, ' ');
+    space[0] = space[1];
+    space[1] = '\0';
+}
+
+void amount_ms_short(uint64_t ms, char text[AMOUNT_TEXT])
+{
+    if (ms < 1000)
+        snprintf(text, AMOUNT_TEXT, "%" PRIu64 "ms", ms);
+    else if (ms < 100 * 1000)
+        snprintf(text, AMOUNT_TEXT, "%.1fs", (double)ms / 1000);
+    else
+        snprintf(text, AMOUNT_TEXT, "%" PRIu64 "min", ms / 60000);
 }

@@ -2,8 +2,8 @@
  * The command line: what a command accepts is one table of switches of its own plus, where it migrates, the library's
  * option table. args_parse() stores every value where the table says; nothing is converted a second time later.
  *
- * Happy path: --NAME VALUE and --NAME=VALUE are the same; the one positional argument is the URI. Failure modes: all are
- * GODWIT_ERR_INVALID with one line that names the remedy (the range, the choices, the nearest name).
+ * Happy path: --NAME VALUE and --NAME=VALUE are the same; the one positional argument is the URI. Failure modes: all
+ * are GODWIT_ERR_INVALID with one line that names the remedy (the range, the choices, the nearest name).
  */
 #ifndef CLI_ARGS_H
 #define CLI_ARGS_H

@@ -1,6 +1,6 @@
 /*
- * What the commands share: their exit codes and how each begins. Every command is a table for the parser and a function;
- * main.c lists them.
+ * What the commands share: their exit codes and how each begins. Every command is a table for the parser and a
+ * function; main.c lists them.
  */
 #ifndef CLI_COMMAND_H
 #define CLI_COMMAND_H

@@ -1,11 +1,11 @@
 /*
  * `godwit demo`: a migration between two processes of this machine, and the proof that it was right.
  *
- * Happy path: fork the destination before any thread exists; wait until it says where it listens; make the guest, migrate
- * it, fingerprint the stopped original, wait for the destination's claim, compare. This process is the source and the
- * judge. Failure modes: the destination crashes (its pipe ends: said so), the migration fails (the destination is killed,
- * it has nothing of value), Ctrl-C (cancels). The destination dies with this process by PR_SET_PDEATHSIG; the folder of a
- * Unix socket is removed on every way out that is not a crash of this process.
+ * Happy path: fork the destination before any thread exists; wait until it says where it listens; make the guest,
+ * migrate it, fingerprint the stopped original, wait for the destination's claim, compare. This process is the source
+ * and the judge. Failure modes: the destination crashes (its pipe ends: said so), the migration fails (the destination
+ * is killed, it has nothing of value), Ctrl-C (cancels). The destination dies with this process by PR_SET_PDEATHSIG;
+ * the folder of a Unix socket is removed on every way out that is not a crash of this process.
  */
 #include "cli/demo.h"
 
@@ -53,8 +53,8 @@ static const struct arg_spec demo_specs[] = {
 static const struct arg_command demo_args = {
     .name = "demo",
     .synopsis = "[--transport tcp|unix] [guest options] [migration options] [--json]",
-    .summary = "Migrates a guest between two processes of this machine, here with 4 channels unless told otherwise. Exits 0 "
-               "only if every page arrived as it was at switchover and the guest runs on.",
+    .summary = "Migrates a guest between two processes of this machine, here with 4 channels unless told otherwise. "
+               "Exits 0 only if every page arrived as it was at switchover and the guest runs on.",
     .groups = {{.title = "Demo:", .specs = demo_specs, .count = sizeof demo_specs / sizeof *demo_specs},
                {.title = "Guest:", .specs = guest_option_specs, .count = GUEST_OPTION_COUNT}},
     .group_count = 2,
@@ -106,8 +106,8 @@ static enum godwit_err prepare(struct run *run, struct godwit_error *error)
 static enum godwit_err migrate(struct run *run, struct godwit_error *error)
 {
     struct migration *migration;
-    enum godwit_err err = migration_new(source_guest_interface(run->guest), run->demo.options, &run->progress, &migration,
-                                        error);
+    enum godwit_err err = migration_new(source_guest_interface(run->guest), run->demo.options, &run->progress,
+                                        &migration, error);
     if (err)
         return err;
     err = migration_run(migration, run->demo.account->uri, run->signal_fd, error);
@@ -150,7 +150,8 @@ static void verify(struct run *run)
         run->verdict.verified = false;
         snprintf(run->verdict.text, sizeof run->verdict.text, "not compared: %s", error.text);
     } else {
-        verify_judge(&run->demo.account->claim, &run->mine, &run->demo.theirs, has_truth ? &truth : NULL, &run->verdict);
+        verify_judge(&run->demo.account->claim, &run->mine, &run->demo.theirs, has_truth ? &truth : NULL,
+                     &run->verdict);
     }
     run->verify_ms = (clock_now_ns() - begin + 999999) / 1000000;
     run->judged = true;
@@ -238,7 +239,8 @@ static int demo_run(int argc, char *const argv[])
         command_complain("out of memory");
         goto end;
     }
-    run->demo = (struct demo){.guest = &run->guest_options, .options = options, .notes = {-1, -1}, .theirs = {.fd = -1}};
+    run->demo = (struct demo){.guest = &run->guest_options, .options = options, .notes = {-1, -1},
+                              .theirs = {.fd = -1}};
     run->mine.fd = -1;
     guest_options_init(&run->guest_options);
 

@@ -32,8 +32,8 @@ struct demo {
 };
 
 /*
- * The destination's process, from fork to exit; never returns. Serves one migration, lets the guest run, looks at it, and
- * ends when the source has said goodbye. Prints warnings only: what went wrong goes into the account.
+ * The destination's process, from fork to exit; never returns. Serves one migration, lets the guest run, looks at it,
+ * and ends when the source has said goodbye. Prints warnings only: what went wrong goes into the account.
  */
 _Noreturn void demo_destination_run(struct demo *demo);
 
@@ -41,8 +41,8 @@ _Noreturn void demo_destination_run(struct demo *demo);
 enum godwit_err demo_spawn(struct demo *demo, struct godwit_error *error);
 
 /*
- * Waits for the next note, which must be the one expected. Otherwise the error is the destination's own, or that it crashed,
- * TIMEOUT, or CANCELLED when a signal came first.
+ * Waits for the next note, which must be the one expected. Otherwise the error is the destination's own, or that it
+ * crashed, TIMEOUT, or CANCELLED when a signal came first.
  */
 enum godwit_err demo_wait(struct demo *demo, enum demo_note expected, int signal_fd, int timeout_ms,
                           struct godwit_error *error);

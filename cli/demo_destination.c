@@ -1,10 +1,11 @@
 /*
  * The demo's destination.
  *
- * Happy path: listen, tell the address, serve, wait for the guest to move, note its clock, fingerprint the image and check it
- * against the counters that arrived, tell, linger. The guest's threads run on a private view, so the image stays what it was
- * at switchover. SIGINT and SIGTERM stay blocked here: Ctrl-C reaches both processes, and the source's cancel is what
- * ends the migration, in order. Failure modes: all are told through the account; whoever started us kills us otherwise.
+ * Happy path: listen, tell the address, serve, wait for the guest to move, note its clock, fingerprint the image and
+ * check it against the counters that arrived, tell, linger. The guest's threads run on a private view, so the image
+ * stays what it was at switchover. SIGINT and SIGTERM stay blocked here: Ctrl-C reaches both processes, and the
+ * source's cancel is what ends the migration, in order. Failure modes: all are told through the account; whoever
+ * started us kills us otherwise.
  */
 #include "cli/demo.h"
 

@@ -73,7 +73,8 @@ enum godwit_err demo_wait(struct demo *demo, enum demo_note expected, int signal
         ready = poll(wait, 2, timeout_ms);
     while (ready < 0 && errno == EINTR);
     if (ready == 0)
-        return error_set(error, GODWIT_ERR_TIMEOUT, "the destination's process has not answered for %d s", timeout_ms / 1000);
+        return error_set(error, GODWIT_ERR_TIMEOUT, "the destination's process has not answered for %d s",
+                         timeout_ms / 1000);
     char note = 0;
     if (!wait[0].revents)
         return error_set(error, GODWIT_ERR_CANCELLED, "interrupted");

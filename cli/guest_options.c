@@ -15,8 +15,8 @@ static const uint64_t standard_ram = 1ull << 30;
 static const char *const type_names[] = {[GUEST_PROCESS] = "process", [GUEST_IDLE] = "idle", NULL};
 static const char *const pattern_names[] = {[PATTERN_RANDOM] = "random", [PATTERN_ZERO] = "zero",
                                             [PATTERN_MIXED] = "mixed", NULL};
-static const char *const backing_names[] = {[MEMORY_MEMFD] = "memfd", [MEMORY_ANON] = "anon", [MEMORY_HUGETLB] = "hugetlb",
-                                            NULL};
+static const char *const backing_names[] = {[MEMORY_MEMFD] = "memfd", [MEMORY_ANON] = "anon", 
+                                            [MEMORY_HUGETLB] = "hugetlb", NULL};
 
 #define FIELD(name) offsetof(struct guest_options, name)
 
@@ -38,7 +38,7 @@ const struct arg_spec guest_option_specs[] = {
      .summary = "what the memory is made of"},
 };
 
-_Static_assert(sizeof guest_option_specs / sizeof *guest_option_specs == GUEST_OPTION_COUNT, "the header says how many");
+_Static_assert(sizeof guest_option_specs / sizeof *guest_option_specs == GUEST_OPTION_COUNT, "as the header says");
 
 void guest_options_init(struct guest_options *options)
 {
@@ -60,11 +60,12 @@ static enum godwit_err settle_ram(struct guest_options *options, struct godwit_e
     if (options->ram == GUEST_OPTION_UNSET)
         options->ram = file_size ? file_size : standard_ram;
     if (file_size > options->ram)
-        return error_set(error, GODWIT_ERR_INVALID, "--memory-from %s has %" PRIu64 " bytes and does not fit --ram %" PRIu64
-                         ": leave --ram out", options->memory_from, file_size, options->ram);
+        return error_set(error, GODWIT_ERR_INVALID,
+                         "--memory-from %s has %" PRIu64 " bytes and does not fit --ram %" PRIu64 ": leave --ram out",
+                         options->memory_from, file_size, options->ram);
     if (options->type == GUEST_IDLE && file_size && file_size != options->ram)
-        return error_set(error, GODWIT_ERR_INVALID, "an idle guest's memory is its file, %" PRIu64 " bytes: leave --ram out",
-                         file_size);
+        return error_set(error, GODWIT_ERR_INVALID,
+                         "an idle guest's memory is its file, %" PRIu64 " bytes: leave --ram out", file_size);
     if (options->backing == MEMORY_HUGETLB && options->ram % RAM_HUGE_PAGE)
         return error_set(error, GODWIT_ERR_INVALID, "--ram %" PRIu64 " is not a multiple of the huge page, %d bytes",
                          options->ram, RAM_HUGE_PAGE);
@@ -74,11 +75,14 @@ static enum godwit_err settle_ram(struct guest_options *options, struct godwit_e
 enum godwit_err guest_options_settle(struct guest_options *options, uint64_t dirty_rate, struct godwit_error *error)
 {
     if (options->memory_from && options->pattern != GUEST_CHOICE_UNSET)
-        return error_set(error, GODWIT_ERR_INVALID, "--memory-from and --pattern both give the memory its content: use one");
+        return error_set(error, GODWIT_ERR_INVALID,
+                         "--memory-from and --pattern both give the memory its content: use one");
     if (options->type == GUEST_IDLE && options->dirty_rate != GUEST_OPTION_UNSET && options->dirty_rate > 0)
-        return error_set(error, GODWIT_ERR_INVALID, "an idle guest writes nothing: leave --dirty-rate or --guest idle out");
+        return error_set(error, GODWIT_ERR_INVALID,
+                         "an idle guest writes nothing: leave --dirty-rate or --guest idle out");
     if (options->type == GUEST_IDLE && options->hot_set != GUEST_OPTION_UNSET)
-        return error_set(error, GODWIT_ERR_INVALID, "an idle guest has no hot set: leave --hot-set or --guest idle out");
+        return error_set(error, GODWIT_ERR_INVALID,
+                         "an idle guest has no hot set: leave --hot-set or --guest idle out");
     enum godwit_err err = settle_ram(options, error);
     if (err)
         return err;
@@ -91,8 +95,9 @@ enum godwit_err guest_options_settle(struct guest_options *options, uint64_t dir
     if (options->hot_set == GUEST_OPTION_UNSET)
         options->hot_set = options->ram / 4 / GODWIT_PAGE_SIZE * GODWIT_PAGE_SIZE;
     if (options->hot_set > options->ram)
-        return error_set(error, GODWIT_ERR_INVALID, "--hot-set %" PRIu64 " is larger than the memory, %" PRIu64 " bytes",
-                         options->hot_set, options->ram);
+        return error_set(error, GODWIT_ERR_INVALID,
+                         "--hot-set %" PRIu64 " is larger than the memory, %" PRIu64 " bytes", options->hot_set,
+                         options->ram);
     return GODWIT_OK;
 }
 

@@ -31,8 +31,8 @@ enum { GUEST_OPTION_COUNT = 7 };
 void guest_options_init(struct guest_options *options);
 
 /*
- * Fills in what was not given: ram from the file or 1 GiB, and the dirty rate. INVALID, in one line with the remedy, for
- * options that contradict each other or a file that cannot be guest memory.
+ * Fills in what was not given: ram from the file or 1 GiB, and the dirty rate. INVALID, in one line with the remedy,
+ * for options that contradict each other or a file that cannot be guest memory.
  */
 enum godwit_err guest_options_settle(struct guest_options *options, uint64_t dirty_rate, struct godwit_error *error);
 

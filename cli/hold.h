@@ -14,8 +14,8 @@ enum hold_end {
 };
 
 /*
- * Blocks until one of them. Reads lines from stdin: cont, quit; its end means that nobody is there, and changes nothing.
- * *error is the last thing to say about it: the cause of a failure, or what is still unknown.
+ * Blocks until one of them. Reads lines from stdin: cont, quit; its end means that nobody is there, and changes
+ * nothing. *error is the last thing to say about it: the cause of a failure, or what is still unknown.
  */
 enum hold_end hold_guest(struct godwit_source *source, int signal_fd, struct godwit_error *error);
 

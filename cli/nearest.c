@@ -1,7 +1,7 @@
 /*
- * Nearest known name by optimal string alignment distance: insertions, deletions, substitutions and swapped neighbours count one
- * each. A name is suggested when at most a third of what was typed has to change, or when what was typed is a part of
- * it ("bandwidth" for max-bandwidth). Names longer than the row are not compared: no option is.
+ * Nearest known name by optimal string alignment distance: insertions, deletions, substitutions and swapped neighbours
+ * count one each. A name is suggested when at most a third of what was typed has to change, or when what was typed is a
+ * part of it ("bandwidth" for max-bandwidth). Names longer than the row are not compared: no option is.
  */
 #include "cli/nearest.h"
 

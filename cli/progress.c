@@ -36,8 +36,6 @@ void progress_reset(struct progress *progress)
     erase_locked(progress);
     progress->last_ms = 0;
     progress->last_pass = 0;
-    progress->last_bytes = 0;
-    progress->last_look_ms = 0;
     pthread_mutex_unlock(&progress->lock);
 }
 
@@ -55,39 +53,48 @@ void progress_say(struct progress *progress, const char *format, ...)
     pthread_mutex_unlock(&progress->lock);
 }
 
-/* Bytes left, at the rate by which sending outruns the guest; a guest that outruns us has no time left to show. */
-static void time_left(const struct godwit_ram_info *ram, char text[AMOUNT_TEXT])
+/* Bytes per second: as measured, and on average where nothing was, which is the first second and the destination. */
+static double throughput(const struct godwit_info *info)
 {
-    double sent = ram->mbps * 1e6 / 8, dirtied = (double)ram->dirty_pages_rate * (double)ram->page_size;
+    uint64_t ms = info->total_time_ms > info->setup_time_ms ? info->total_time_ms - info->setup_time_ms : 0;
+    if (info->ram.mbps > 0 || ms == 0)
+        return info->ram.mbps * 1e6 / 8;
+    return (double)info->ram.transferred * 1000 / (double)ms;
+}
+
+/* Bytes left, at the rate by which sending outruns the guest; a guest that outruns us has no time left to show. */
+static void time_left(const struct godwit_ram_info *ram, double sent, char text[AMOUNT_TEXT])
+{
+    double dirtied = (double)ram->dirty_pages_rate * (double)ram->page_size;
     if (sent <= dirtied || sent <= 0)
         snprintf(text, AMOUNT_TEXT, "?");
     else
-        amount_ms((uint64_t)((double)ram->remaining / (sent - dirtied) * 1000), text);
+        amount_ms_short((uint64_t)((double)ram->remaining / (sent - dirtied) * 1000), text);
 }
 
+/* Fits 80 columns. */
 static void source_line(const struct godwit_info *info, char *text, size_t size)
 {
     const struct godwit_ram_info *ram = &info->ram;
     char rate[AMOUNT_TEXT], remaining[AMOUNT_TEXT], dirty[AMOUNT_TEXT], downtime[AMOUNT_TEXT], left[AMOUNT_TEXT];
     uint64_t done = ram->total > ram->remaining ? ram->total - ram->remaining : 0;
-    amount_bytes((uint64_t)(ram->mbps * 1e6 / 8), rate);
-    amount_bytes(ram->remaining, remaining);
-    amount_bytes(ram->dirty_pages_rate * ram->page_size, dirty);
-    amount_ms(info->expected_downtime_ms, downtime);
-    time_left(ram, left);
-    snprintf(text, size, "%s %3.0f%%  %s/s  remaining %s  pass %" PRIu64 "  dirty %s/s  downtime ~%s  left %s",
-             godwit_status_name(info->status), ram->total ? 100.0 * (double)done / (double)ram->total : 0.0, rate,
-             remaining, ram->dirty_sync_count, dirty, downtime, left);
+    amount_bytes_short((uint64_t)throughput(info), rate);
+    amount_bytes_short(ram->remaining, remaining);
+    amount_bytes_short(ram->dirty_pages_rate * ram->page_size, dirty);
+    amount_ms_short(info->expected_downtime_ms, downtime);
+    time_left(ram, throughput(info), left);
+    double percent = ram->total ? 100.0 * (double)done / (double)ram->total : 0;
+    snprintf(text, size, "%3.0f%% %s/s, remaining %s, pass %" PRIu64 ", dirty %s/s, downtime %s, left %s", percent,
+             rate, remaining, ram->dirty_sync_count, dirty, downtime, left);
 }
 
-static void destination_line(const struct godwit_info *info, uint64_t rate, char *text, size_t size)
+static void destination_line(const struct godwit_info *info, char *text, size_t size)
 {
     char received[AMOUNT_TEXT], total[AMOUNT_TEXT], per_second[AMOUNT_TEXT];
-    amount_bytes(info->ram.transferred, received);
-    amount_bytes(info->ram.total, total);
-    amount_bytes(rate, per_second);
-    snprintf(text, size, "%s  received %s of a guest of %s  %s/s", godwit_status_name(info->status), received, total,
-             per_second);
+    amount_bytes_short(info->ram.transferred, received);
+    amount_bytes_short(info->ram.total, total);
+    amount_bytes_short((uint64_t)throughput(info), per_second);
+    snprintf(text, size, "received %s of a guest of %s, %s/s", received, total, per_second);
 }
 
 /* A line that wraps cannot be updated in place: cut it to the terminal's width. */
@@ -125,18 +132,14 @@ void progress_look(struct progress *progress, const struct godwit_info *info, ui
     bool due = progress->terminal || plain_due_locked(progress, info->ram.dirty_sync_count, now_ms);
     if (due) {
         char line[LINE_MAX_TEXT];
-        uint64_t bytes = info->ram.transferred, elapsed = now_ms - progress->last_look_ms;
-        uint64_t rate = bytes > progress->last_bytes && elapsed ? (bytes - progress->last_bytes) * 1000 / elapsed : 0;
         if (progress->side == PROGRESS_SOURCE)
             source_line(info, line, sizeof line);
         else
-            destination_line(info, progress->last_look_ms ? rate : 0, line, sizeof line);
-        progress->last_bytes = bytes;
-        progress->last_look_ms = now_ms;
+            destination_line(info, line, sizeof line);
         if (progress->terminal)
             draw_locked(progress, line);
         else
-            fprintf(stderr, "%s\n", line);
+            fprintf(stderr, "%s: %s\n", godwit_status_name(info->status), line);
     }
     pthread_mutex_unlock(&progress->lock);
 }

@@ -1,6 +1,6 @@
 /*
- * What the user sees while a migration runs, on stderr. A terminal gets one line that is updated in place; anything else
- * gets a plain line per second and per pass. progress_say() prints whole lines that the updated line never cuts.
+ * What the user sees while a migration runs, on stderr. A terminal gets one line that is updated in place; anything
+ * else gets a plain line per second and per pass. progress_say() prints whole lines that the updated line never cuts.
  *
  * Any thread may call; a mutex keeps lines whole. Output errors are ignored: a migration does not fail for them.
  */
@@ -22,8 +22,6 @@ struct progress {
     bool drawn;          /* the updated line is on the screen */
     uint64_t last_ms;    /* of the last plain line */
     uint64_t last_pass;
-    uint64_t last_bytes; /* transferred at the last look, for the destination's throughput */
-    uint64_t last_look_ms;
 };
 
 void progress_init(struct progress *progress, enum progress_side side);
@@ -32,7 +30,7 @@ void progress_fini(struct progress *progress);
 /* One look at the migration, about five times a second; prints when it is time. */
 void progress_look(struct progress *progress, const struct godwit_info *info, uint64_t now_ms);
 
-/* Forgets one migration before the next: passes and bytes begin at zero again. Removes the updated line. */
+/* Forgets one migration before the next: its passes begin at zero again. Removes the updated line. */
 void progress_reset(struct progress *progress);
 
 /* One line, newline added. */

@@ -26,7 +26,7 @@ static void drop(struct receiver *receiver)
 static enum sink_mode sink_mode(const struct receiver_config *config)
 {
     if (config->discard)
-        return SINK_MEMORY; /* given back with the next guest, or at the end */
+        return SINK_DISCARD;
     return config->dump ? SINK_DUMP : SINK_MEMORY;
 }
 

@@ -1,6 +1,6 @@
 /*
- * The guest of `recv`: for each migration that is offered it makes a fresh sink or process guest and hands the operations
- * on to it, so that one listener serves guest after guest.
+ * The guest of `recv`: for each migration that is offered it makes a fresh sink or process guest and hands the
+ * operations on to it, so that one listener serves guest after guest.
  */
 #ifndef CLI_RECEIVER_H
 #define CLI_RECEIVER_H

@@ -1,12 +1,13 @@
 /*
  * `godwit recv`: listens and receives guest after guest, or one.
  *
- * Happy path: listen, say where, serve, keep the dump, report, again. With --guest process the guest that arrives runs on
- * here, so it is the last one. Failure modes: a failed migration is one line and the next may come; SIGINT and SIGTERM
- * cancel the one under way and end the command.
+ * Happy path: listen, say where, serve, keep the dump, report, again. With --guest process the guest that arrives runs
+ * on here, so it is the last one. Failure modes: a failed migration is one line and the next may come; SIGINT and
+ * SIGTERM cancel the one under way and end the command.
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -73,6 +74,7 @@ struct recv {
     const char *uri;
     int signal_fd;
     bool interrupted;
+    atomic_bool visited; /* a source has come since serve began; the engine's thread sets it */
     struct progress progress;
     struct receiver *receiver;
     struct godwit_destination *destination;
@@ -84,6 +86,8 @@ static void on_event(void *opaque, const struct godwit_event *event)
     struct recv *recv = opaque;
     if (event->kind == GODWIT_EVENT_WARNING)
         progress_say(&recv->progress, "godwit: warning: %s", event->text);
+    else if (event->kind == GODWIT_EVENT_MIGRATION && event->value == GODWIT_STATUS_SETUP)
+        atomic_store(&recv->visited, true);
 }
 
 static void query(void *object, struct godwit_info *info)
@@ -104,6 +108,7 @@ static enum godwit_err serve(struct recv *recv, struct godwit_error *error)
     enum godwit_err err = watch_start(recv->signal_fd, &recv->progress, &subject, &watch, error);
     if (err)
         return err;
+    atomic_store(&recv->visited, false);
     err = godwit_destination_serve(recv->destination, error);
     recv->interrupted = watch_stop(watch);
     progress_reset(&recv->progress);
@@ -117,9 +122,9 @@ static enum godwit_err serve(struct recv *recv, struct godwit_error *error)
 }
 
 /* Interrupted while it waited for a source: the ordinary end of a service, nothing failed. */
-static bool was_idle(const struct recv *recv, enum godwit_err err)
+static bool was_idle(struct recv *recv, enum godwit_err err)
 {
-    return err == GODWIT_ERR_CANCELLED && recv->interrupted && recv->info.ram.total == 0;
+    return err == GODWIT_ERR_CANCELLED && recv->interrupted && !atomic_load(&recv->visited);
 }
 
 static bool report(struct recv *recv, enum godwit_err err, const struct godwit_error *error)

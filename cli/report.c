@@ -28,15 +28,18 @@ static void put_times(const struct report *report)
     putchar('\n');
 }
 
-static void put_ram(const struct godwit_info *info)
+static void put_ram(const struct report *report)
 {
-    const struct godwit_ram_info *ram = &info->ram;
+    const struct godwit_ram_info *ram = &report->info->ram;
     char total[AMOUNT_TEXT], transferred[AMOUNT_TEXT], rate[AMOUNT_TEXT];
     amount_bytes(ram->total, total);
     amount_bytes(ram->transferred, transferred);
     amount_bytes((uint64_t)(ram->mbps * 1e6 / 8), rate);
-    printf("memory       %s, transferred %s in %" PRIu64 " passes, %s/s (%.0f Mbit/s)\n", total, transferred,
-           ram->dirty_sync_count, rate, ram->mbps);
+    if (report->side == REPORT_DESTINATION)
+        printf("memory       %s, received %s\n", total, transferred);
+    else
+        printf("memory       %s, transferred %s in %" PRIu64 " passes, %s/s (%.0f Mbit/s)\n", total, transferred,
+               ram->dirty_sync_count, rate, ram->mbps);
     printf("pages        %" PRIu64 " with content, %" PRIu64 " zero\n", ram->normal, ram->duplicate);
 }
 
@@ -57,7 +60,7 @@ static void put_table(const struct report *report)
     printf("status       %s\n", report_status(report));
     if (report->info->status != GODWIT_STATUS_NONE) {
         put_times(report);
-        put_ram(report->info);
+        put_ram(report);
         put_channels(report->info);
     }
     if (report->dump && !report->error)

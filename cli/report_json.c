@@ -1,7 +1,7 @@
 /*
- * JSON under the names of QEMU's query-migrate. Numbers are integers in the unit of the name's documentation, except mbps and
- * busy-share. A value that is not known is null, not absent, so that a reader need not guess. Jansson takes NULL
- * references as "memory is out" and passes them up: only the last one is checked.
+ * JSON under the names of QEMU's query-migrate. Numbers are integers in the unit of the name's documentation, except
+ * mbps and busy-share. A value that is not known is null, not absent, so that a reader need not guess. Jansson takes
+ * NULL references as "memory is out" and passes them up: only the last one is checked.
  */
 #include "cli/report_json.h"
 

@@ -1,8 +1,9 @@
 /*
  * `godwit send`: makes a guest, lets it run, and migrates it to a destination that listens.
  *
- * Happy path: the guest runs there, stands here, and is given up. Failure modes: a failed or cancelled migration leaves the
- * guest running here, which is checked and said before it ends with this process; an outcome nobody knows is held (hold.c).
+ * Happy path: the guest runs there, stands here, and is given up. Failure modes: a failed or cancelled migration leaves
+ * the guest running here, which is checked and said before it ends with this process; an outcome nobody knows is held
+ * (hold.c).
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -97,12 +97,12 @@ static void judge_state(const struct process_counters *loaded, const struct proc
             first = worker;
         }
     if (differ)
-        find(out, "%u of %u counters of the device state differ, worker %u was loaded at step %" PRIu64 " and stopped at %"
-             PRIu64, differ, truth->threads, first, loaded->steps[first], truth->steps[first]);
+        find(out, "%u of %u counters of the device state differ, worker %u was loaded at step %" PRIu64
+             " and stopped at %" PRIu64, differ, truth->threads, first, loaded->steps[first], truth->steps[first]);
 }
 
-void verify_judge(const struct verify_claim *claim, const struct verify_prints *mine, const struct verify_prints *theirs,
-                  const struct process_counters *truth, struct verify_verdict *out)
+void verify_judge(const struct verify_claim *claim, const struct verify_prints *mine,
+                  const struct verify_prints *theirs, const struct process_counters *truth, struct verify_verdict *out)
 {
     *out = (struct verify_verdict){.pages = mine->pages};
     judge_memory(mine, theirs, out);

@@ -1,9 +1,10 @@
 /*
  * The demo's proof that the guest which runs on the destination is the one that was stopped on the source.
  *
- * The destination writes a claim into memory it shares with the source's process: the fingerprint of every page of the image
- * as it was when the guest ran on, the device state as loaded, what a check of the one against the other found, and whether
- * the guest runs. The source compares with its own stopped guest. verify_judge() decides; it sees numbers only.
+ * The destination writes a claim into memory it shares with the source's process: the fingerprint of every page of the
+ * image as it was when the guest ran on, the device state as loaded, what a check of the one against the other found,
+ * and whether the guest runs. The source compares with its own stopped guest. verify_judge() decides; it sees numbers
+ * only.
  */
 #ifndef CLI_VERIFY_H
 #define CLI_VERIFY_H
@@ -56,7 +57,7 @@ enum godwit_err verify_prints_map(struct verify_prints *prints, uint64_t pages, 
 struct process_view verify_view(const struct godwit_block *block);
 
 /* mine: of the stopped source; truth: its counters, NULL for a guest without. */
-void verify_judge(const struct verify_claim *claim, const struct verify_prints *mine, const struct verify_prints *theirs,
-                  const struct process_counters *truth, struct verify_verdict *out);
+void verify_judge(const struct verify_claim *claim, const struct verify_prints *mine,
+                  const struct verify_prints *theirs, const struct process_counters *truth, struct verify_verdict *out);
 
 #endif

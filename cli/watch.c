@@ -51,7 +51,7 @@ bool watch_signalled(int signal_fd, int timeout_ms)
 static void *watch_run(void *opaque)
 {
     struct watch *watch = opaque;
-    struct godwit_info *info = malloc(sizeof *info); /* tens of KiB; without it there is no progress line, only cancel */
+    struct godwit_info *info = malloc(sizeof *info); /* tens of KiB; without it: no line, only cancel */
     struct pollfd wait[] = {{.fd = watch->stop_fd, .events = POLLIN}, {.fd = watch->signal_fd, .events = POLLIN}};
     for (;;) {
         int ready = poll(wait, 2, watch->signalled ? SIGNALLED_INTERVAL_MS : LOOK_INTERVAL_MS);

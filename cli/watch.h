@@ -22,7 +22,9 @@ struct watch_subject {
     void *object;
 };
 
-/* Blocks SIGINT and SIGTERM, ignores SIGPIPE, and returns a non-blocking descriptor that reads the two; -1 with errno. */
+/*
+ * Blocks SIGINT and SIGTERM, ignores SIGPIPE, and returns a non-blocking descriptor that reads the two; -1 with errno.
+ */
 int watch_block_signals(void);
 
 /* Waits up to timeout_ms for a signal; true when one came. Not while a watcher runs. */

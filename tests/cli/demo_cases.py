@@ -66,8 +66,9 @@ def migrates_a_guest_from_a_file(t):
 
 def finds_every_planted_fault(t):
     for fault in FAULTS:
-        answer = t.tool.run("demo", "--ram", "64M", "--dirty-rate", "100M", "--hot-set", "4M", "--max-bandwidth", "200M",
-                            "--json", "--x-fault", fault)
+        # Slow enough for a second pass of scattered pages: some faults need pages that are sent again.
+        answer = t.tool.run("demo", "--ram", "64M", "--dirty-rate", "30M", "--max-bandwidth", "200M", "--json",
+                            "--x-fault", fault)
         report = answer.json or {}
         t.expect(answer.code == 1 and report.get("status") == "completed" and report.get("verified") is False,
                  f"{fault}: completed, not verified, exit 1", answer)

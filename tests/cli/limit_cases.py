@@ -140,7 +140,7 @@ def a_dump_that_cannot_be_is_refused(t):
         sent = t.tool.run("send", uri, "--ram", "16M")
         t.expect(failed(sent, SAFE), "the source's guest is safe", sent)
     got = running.end(15)
-    t.expect(got.code in (1, 2) and len(got.errors) == 1 and "folder" in got.errors[0], "a folder that is not there", got)
+    t.expect(got.code in (1, 2) and len(got.errors) == 1 and "folder" in got.errors[0], "no such folder", got)
 
 
 CASES = [channel_counts_must_match, a_port_in_use_is_refused, a_host_that_does_not_answer_is_given_up,
