@@ -24,6 +24,8 @@
 #include "transport/error.h"
 #include "transport/wire.h"
 
+enum { REASON_MS = 300 /* for a better reason than a broken channel */ };
+
 static void emit(struct godwit_destination *destination, enum godwit_event_kind kind, uint64_t value, const char *text)
 {
     struct godwit_event event = {.kind = kind, .value = value, .text = text};
@@ -51,7 +53,10 @@ void session_fail(struct session *session, const struct godwit_error *error)
 {
     struct godwit_destination *destination = session->destination;
     pthread_mutex_lock(&destination->lock);
-    if (session->failure.code == GODWIT_OK)
+    /* A broken channel is often the consequence of what the source says on the control connection. */
+    enum godwit_err before = session->failure.code;
+    bool channel_only = before >= 100 && before < 200;
+    if (before == GODWIT_OK || (channel_only && (error->code >= 200 || error->code == GODWIT_ERR_CANCELLED)))
         session->failure = *error;
     pthread_cond_broadcast(&destination->changed);
     pthread_mutex_unlock(&destination->lock);
@@ -118,6 +123,8 @@ static enum godwit_err start_control(struct session *session, struct godwit_erro
         .heartbeat_ms = (int)destination_option(destination, "heartbeat-interval"),
         .peer_timeout_ms = (int)destination_option(destination, "peer-timeout"),
         .record = records_take,
+        .check = records_check,
+        .progress = records_progress,
         .ended = records_ended,
         .opaque = session,
     };
@@ -152,17 +159,14 @@ static enum godwit_err check_memory_given(const struct godwit_block *offered, co
     return GODWIT_OK;
 }
 
-static struct ram *accept_memory(struct session *session, struct godwit_error *error)
+static enum godwit_err accept_memory(struct session *session, struct ram **out, struct godwit_error *error)
 {
     const struct guest *guest = &session->destination->guest;
     const struct offer *offer = &session->offer;
     unsigned count = offer->block_count;
-    struct ram *ram = NULL;
     struct godwit_block *offered = calloc(2u * count, sizeof *offered);
-    if (offered == NULL) {
-        error_set(error, GODWIT_ERR_NO_MEMORY, "no memory for %u blocks", count);
-        return NULL;
-    }
+    if (offered == NULL)
+        return error_set(error, GODWIT_ERR_NO_MEMORY, "no memory for %u blocks", count);
     struct godwit_block *mine = offered + count;
     for (unsigned i = 0; i < count; i++) {
         offered[i] = (struct godwit_block){
@@ -177,10 +181,10 @@ static struct ram *accept_memory(struct session *session, struct godwit_error *e
     }
     if (err == GODWIT_OK && guest->ops.accept != NULL)
         err = host_memory_check(mine, count, offer->populated, available, error);
-    if (err == GODWIT_OK && (ram = ram_new(mine, count, true)) == NULL)
-        error_set(error, GODWIT_ERR_NO_MEMORY, "no memory for the received bitmaps");
+    if (err == GODWIT_OK && (*out = ram_new(mine, count, true)) == NULL)
+        err = error_set(error, GODWIT_ERR_NO_MEMORY, "no memory for the received bitmaps");
     free(offered);
-    return ram;
+    return err;
 }
 
 static enum godwit_err issue_tokens(struct session *session, struct godwit_error *error)
@@ -217,7 +221,6 @@ static enum godwit_err send_accept(struct session *session, struct godwit_error 
     struct acceptance *acceptance = &session->acceptance;
     uint8_t bytes[ACCEPT_SIZE_MAX];
     pthread_mutex_lock(&session->destination->lock);
-    acceptance->features = session->domain != NULL ? session->offer.features & FEATURE_PLACED : 0;
     acceptance->channels = session->offer.channels;
     acceptance->block_count = session->offer.block_count;
     for (unsigned i = 0; i < session->ram->count; i++)
@@ -240,12 +243,17 @@ static enum godwit_err answer_offer(struct session *session, struct godwit_error
         err = issue_tokens(session, error);
     if (err != GODWIT_OK)
         return err;
-    struct ram *ram = accept_memory(session, error);
-    if (ram == NULL)
-        return error->code;
+    struct ram *ram = NULL;
+    err = accept_memory(session, &ram, error);
+    if (err != GODWIT_OK)
+        return err;
+    err = register_memory(session, ram, error);
+    if (err == GODWIT_OK && session->domain != NULL)
+        session->acceptance.features = session->offer.features & FEATURE_PLACED;
     struct multifd_recv_config config = {
         .ram = ram,
         .count = session->offer.channels,
+        .placed = (session->acceptance.features & FEATURE_PLACED) != 0,
         .progress_ms = (int)destination_option(destination, "progress-timeout"),
         .marker = records_marker,
         .failed = records_receiver_failed,
@@ -260,7 +268,6 @@ static enum godwit_err answer_offer(struct session *session, struct godwit_error
     pthread_mutex_unlock(&destination->lock);
     if (recv == NULL)
         return error_set(error, GODWIT_ERR_NO_MEMORY, "no memory for %u receivers", config.count);
-    err = register_memory(session, ram, error);
     if (err == GODWIT_OK)
         err = send_accept(session, error);
     return err == GODWIT_OK ? send_keys(session, error) : err;
@@ -300,9 +307,10 @@ static enum godwit_err load(struct session *session, struct godwit_error *error)
     for (unsigned i = 0; i < session->states.count; i++) {
         const struct state_stream *stream = &session->states.streams[i];
         enum godwit_err err =
-            guest->ops.load(guest->self, stream->name, stream->data.bytes, stream->data.size, error);
+            guest_checked(guest->ops.load(guest->self, stream->name, stream->data.bytes, stream->data.size, error), error,
+                          "cannot load device state %s", stream->name);
         if (err != GODWIT_OK)
-            return error_prefix(error, "cannot load device state %s", stream->name);
+            return err;
     }
     pthread_mutex_lock(&session->destination->lock);
     session->loaded = true;
@@ -325,11 +333,25 @@ static enum godwit_err run_guest(struct session *session, struct godwit_error *e
     enum godwit_err err = guest->ops.reclaim(guest->self, error);
     if (err == GODWIT_OK)
         err = guest->ops.resume(guest->self, error);
+    struct godwit_error ignored = {0};
+    if (err != GODWIT_OK) /* before the source is promised that it may have them back */
+        guest->ops.release(guest->self, &ignored);
     settle(session, err == GODWIT_OK ? FATE_RUNNING : FATE_NEVER);
     if (err != GODWIT_OK)
-        return error_prefix(error, "cannot run the guest at the destination");
+        return guest_checked(err, error, "cannot run the guest at the destination");
     control_send(session->control, RECORD_RUNNING, NULL, 0, NULL); /* lost: the source will ask */
     return GODWIT_OK;
+}
+
+/* Decides that the guest never runs here, unless it was decided otherwise: true when it really never will. */
+static bool rule_out(struct session *session)
+{
+    pthread_mutex_lock(&session->destination->lock);
+    bool decided = session->past != NULL && session->past->fate == FATE_RUN_TAKEN;
+    if (session->past != NULL && session->past->fate == FATE_UNDECIDED)
+        session->past->fate = FATE_NEVER;
+    pthread_mutex_unlock(&session->destination->lock);
+    return !decided;
 }
 
 static enum godwit_err walk(struct session *session, struct godwit_error *error)
@@ -361,21 +383,12 @@ static enum godwit_err walk(struct session *session, struct godwit_error *error)
         err = load(session, error);
     if (err == GODWIT_OK)
         err = wait_for(session, is_told_to_run, 0, "say RUN", error);
-    return err == GODWIT_OK ? run_guest(session, error) : err;
+    if (err != GODWIT_OK && rule_out(session))
+        return err;
+    return run_guest(session, error); /* RUN was taken, perhaps in the same moment: it is carried out */
 }
 
 /* ---- the end of a session ---- */
-
-/* Decides that the guest never runs here, unless it was decided otherwise: true when it really never will. */
-static bool rule_out(struct session *session)
-{
-    pthread_mutex_lock(&session->destination->lock);
-    bool decided = session->past != NULL && session->past->fate == FATE_RUN_TAKEN;
-    if (session->past != NULL && session->past->fate == FATE_UNDECIDED)
-        session->past->fate = FATE_NEVER;
-    pthread_mutex_unlock(&session->destination->lock);
-    return !decided;
-}
 
 static void wait_goodbye(struct session *session)
 {
@@ -423,16 +436,32 @@ static void tear_down(struct session *session)
     session_free(session);
 }
 
+/* The control connection may be about to say why: give it a moment. */
+static void await_reason(struct session *session, struct godwit_error *error)
+{
+    struct godwit_destination *destination = session->destination;
+    uint64_t deadline = clock_now_ms() + REASON_MS;
+    struct timespec until = clock_timespec(deadline * 1000000u);
+    pthread_mutex_lock(&destination->lock);
+    while (error->code >= 100 && error->code < 200 && session->control != NULL && clock_left_ms(deadline) > 0) {
+        pthread_cond_clockwait(&destination->changed, &destination->lock, CLOCK_MONOTONIC, &until);
+        if (session->failure.code != GODWIT_OK)
+            *error = session->failure;
+    }
+    pthread_mutex_unlock(&destination->lock);
+}
+
 static enum godwit_err fail_session(struct session *session, struct godwit_error *error)
 {
     struct godwit_destination *destination = session->destination;
     const struct guest *guest = &destination->guest;
     bool accepted = session->accepted_memory;
-    bool never = rule_out(session);
+    rule_out(session); /* before the control connection is let go */
+    await_reason(session, error);
     if (session->control != NULL)
         control_send_error(session->control, error);
     tear_down(session);
-    if (accepted && never)
+    if (accepted)
         guest->ops.discard(guest->self);
     pthread_mutex_lock(&destination->lock);
     destination->info.error = *error;
@@ -448,6 +477,7 @@ static struct session *await_session(struct godwit_destination *destination)
     struct session *session = NULL;
     pthread_mutex_lock(&destination->lock);
     destination->waiting = true;
+    pthread_cond_broadcast(&destination->changed);
     while (session == NULL && !atomic_load(&destination->cancel)) {
         struct timespec until = clock_timespec(clock_now_ns() + DESTINATION_TICK_MS * UINT64_C(1000000));
         pthread_cond_clockwait(&destination->changed, &destination->lock, CLOCK_MONOTONIC, &until);
@@ -455,11 +485,16 @@ static struct session *await_session(struct godwit_destination *destination)
             session = destination->session;
     }
     destination->waiting = false;
+    struct session *nobodys = session == NULL ? destination->session : NULL; /* came as we were cancelled */
+    if (nobodys != NULL)
+        destination->session = NULL;
     if (session != NULL) {
         memset(&destination->info, 0, sizeof destination->info);
         destination->goodbye = false;
     }
     pthread_mutex_unlock(&destination->lock);
+    if (nobodys != NULL)
+        session_free(nobodys);
     return session;
 }
 
@@ -477,6 +512,7 @@ enum godwit_err godwit_destination_serve(struct godwit_destination *destination,
     if (err == GODWIT_OK) {
         wait_goodbye(session);
         tear_down(session);
+        atomic_store(&destination->cancel, false); /* it came too late */
         set_status(destination, GODWIT_STATUS_COMPLETED);
         return GODWIT_OK;
     }
@@ -561,10 +597,13 @@ void godwit_destination_cancel(struct godwit_destination *destination)
 enum godwit_err godwit_destination_set(struct godwit_destination *destination, const char *name, const char *value,
                                        struct godwit_error *error)
 {
+    const struct godwit_option *option = options_find(name);
     if (destination->admission != NULL && strcmp(name, "multifd-channels") == 0)
         return error_set(error, GODWIT_ERR_BUSY,
                          "multifd-channels sizes the listen backlog: set it before the destination listens, or not at all "
                          "to adopt the source's");
+    if (destination->admission != NULL && option != NULL && option->when != GODWIT_SET_LIVE)
+        return error_set(error, GODWIT_ERR_BUSY, "%s must be set before the destination listens", name);
     pthread_mutex_lock(&destination->lock);
     enum godwit_err err = godwit_options_set(destination->options, name, value, error);
     pthread_mutex_unlock(&destination->lock);

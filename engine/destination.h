@@ -87,7 +87,8 @@ struct godwit_destination {
     struct session *session; /* the one in progress */
     struct past past[DESTINATION_PAST]; /* ring */
     unsigned past_count;
-    bool goodbye; /* the last session ended with BYE */
+    const struct past *last; /* the youngest of them */
+    bool goodbye; /* its source needs no more answers */
 };
 
 /* ---- destination.c ---- */
@@ -111,6 +112,8 @@ void past_add(struct godwit_destination *destination, struct session *session, c
 enum godwit_err records_take(void *opaque, const struct record_header *header, const uint8_t *body,
                              struct godwit_error *error);
 void records_ended(void *opaque, const struct godwit_error *error);
+enum godwit_err records_check(void *opaque, struct godwit_error *error);
+uint64_t records_progress(void *opaque);
 void records_marker(void *opaque, unsigned channel, uint32_t epoch);
 void records_receiver_failed(void *opaque, const struct godwit_error *error);
 

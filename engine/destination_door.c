@@ -10,6 +10,8 @@
 #include "transport/clock.h"
 #include "transport/error.h"
 
+enum { PATIENCE_MS = 1000 /* of a source that comes between two calls of serve() */ };
+
 struct session *session_new(struct godwit_destination *destination, const uint8_t id[SESSION_ID_SIZE])
 {
     struct session *session = calloc(1, sizeof *session);
@@ -37,6 +39,7 @@ void past_add(struct godwit_destination *destination, struct session *session, c
     memcpy(past->token, token->bytes, sizeof past->token);
     past->fate = FATE_UNDECIDED;
     session->past = past;
+    destination->last = past;
 }
 
 static struct past *past_find(struct godwit_destination *destination, const struct hello *hello)
@@ -69,6 +72,11 @@ static enum godwit_err reserve_control(struct godwit_destination *destination, c
         return past_find(destination, hello) != NULL
                    ? GODWIT_OK
                    : error_set(error, GODWIT_ERR_NOT_ADMITTED, "this destination knows of no such migration");
+    /* The embedder may be about to call serve() */
+    uint64_t deadline = clock_now_ms() + PATIENCE_MS;
+    struct timespec until = clock_timespec(deadline * 1000000u);
+    while (!destination->waiting && destination->session == NULL && clock_left_ms(deadline) > 0)
+        pthread_cond_clockwait(&destination->changed, &destination->lock, CLOCK_MONOTONIC, &until);
     if (destination->session != NULL)
         return error_set(error, GODWIT_ERR_BUSY, "another migration is in progress");
     if (!destination->waiting)
@@ -162,9 +170,10 @@ static void answer_outcome(struct godwit_destination *destination, const struct 
     struct iovec body = {&outcome, 1};
     if (record_send(channel, RECORD_OUTCOME, 0, &body, 1, timeout) != GODWIT_OK)
         return;
-    /* It has been told: as good as its BYE. */
+    /* Its last word, told to the source of the last session, is as good as a BYE. */
     pthread_mutex_lock(&destination->lock);
-    destination->goodbye = true;
+    if (outcome != GODWIT_OUTCOME_UNKNOWN && past == destination->last)
+        destination->goodbye = true;
     pthread_cond_broadcast(&destination->changed);
     pthread_mutex_unlock(&destination->lock);
     channel_recv_exact(channel, bytes, 1, timeout); /* until the source hangs up: our answer is not cut off by a reset */

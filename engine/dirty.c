@@ -2,7 +2,6 @@
 #include "engine/dirty.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "transport/error.h"
 
@@ -65,7 +64,7 @@ static enum godwit_err find_block_data(struct dirty *dirty, const struct guest *
         struct run run;
         enum godwit_err err = guest_next_data(guest, block, from, &run.first, &run.pages, error);
         if (err != GODWIT_OK)
-            return error_prefix(error, "cannot find what block %s holds", dirty->ram->blocks[block].id);
+            return err;
         if (run.pages == 0)
             return GODWIT_OK;
         if (run.first < from || run.first >= pages || run.pages > pages - run.first)
@@ -104,9 +103,10 @@ enum godwit_err dirty_sync(struct dirty *dirty, const struct guest *guest, uint6
 {
     uint64_t before = dirty->pages;
     for (unsigned i = 0; i < dirty->ram->count; i++) {
-        enum godwit_err err = guest->ops.dirty_sync(guest->self, i, dirty->blocks[i].bits, error);
+        enum godwit_err err = guest_checked(guest->ops.dirty_sync(guest->self, i, dirty->blocks[i].bits, error), error,
+                                            "cannot read the dirty log of block %s", dirty->ram->blocks[i].id);
         if (err != GODWIT_OK)
-            return error_prefix(error, "cannot read the dirty log of block %s", dirty->ram->blocks[i].id);
+            return err;
     }
     take_marks(dirty);
     recount(dirty);
@@ -153,8 +153,20 @@ struct run dirty_take(struct dirty *dirty, struct dirty_cursor *cursor, uint64_t
     return (struct run){0, 0};
 }
 
+struct run dirty_next_hole(struct dirty *dirty, unsigned block, uint64_t from, uint32_t epoch)
+{
+    struct dirty_block *maps = &dirty->blocks[block];
+    struct run run = bitmap_next_clear_run(maps->bits, dirty->ram->blocks[block].pages, from, UINT32_MAX);
+    bitmap_set(maps->sent[epoch % 2], run.first, run.pages);
+    return run;
+}
+
 void dirty_reset_sent(struct dirty *dirty, uint32_t epoch)
 {
-    for (unsigned i = 0; i < dirty->ram->count; i++)
-        memset(dirty->blocks[i].sent[epoch % 2], 0, bitmap_words(dirty->ram->blocks[i].pages) * sizeof(uint64_t));
+    for (unsigned i = 0; i < dirty->ram->count; i++) {
+        uint64_t *sent = dirty->blocks[i].sent[epoch % 2];
+        for (uint64_t word = 0; word < bitmap_words(dirty->ram->blocks[i].pages); word++)
+            if (sent[word] != 0) /* maps of memory that nobody touches stay out of memory themselves */
+                sent[word] = 0;
+    }
 }

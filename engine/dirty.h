@@ -61,6 +61,12 @@ void dirty_mark(struct dirty *dirty, unsigned block, uint64_t first, uint64_t pa
  */
 struct run dirty_take(struct dirty *dirty, struct dirty_cursor *cursor, uint64_t most, uint32_t epoch, bool hold);
 
+/*
+ * The next hole of a block at or after page `from`, before the first dirty_take, of at most 2^32 - 1 pages. It is noted as
+ * sent in epoch: a page that comes into being there may not overtake the announcement that it is zero.
+ */
+struct run dirty_next_hole(struct dirty *dirty, unsigned block, uint64_t from, uint32_t epoch);
+
 /* Forgets what went out in this epoch's map: before the epoch is opened. */
 void dirty_reset_sent(struct dirty *dirty, uint32_t epoch);
 

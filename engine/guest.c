@@ -1,6 +1,8 @@
 /* Defaults for the operations an embedder left out, as <godwit/guest.h> states them. */
 #include "engine/guest.h"
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "transport/error.h"
@@ -53,12 +55,25 @@ static enum godwit_err check_block(const struct guest *guest, unsigned index, st
     if (block->id[0] == 0 || memchr(block->id, 0, sizeof block->id) == NULL)
         return error_set(error, GODWIT_ERR_INVALID, "memory block %u has no name of 1 to %u bytes", index,
                          GODWIT_BLOCK_ID_MAX);
-    if (block->size == 0 || block->size % GODWIT_PAGE_SIZE != 0 || (uintptr_t)block->addr % GODWIT_PAGE_SIZE != 0)
+    if (block->size == 0 || block->size % GODWIT_PAGE_SIZE != 0 || block->addr == NULL ||
+        (uintptr_t)block->addr % GODWIT_PAGE_SIZE != 0)
         return error_set(error, GODWIT_ERR_INVALID, "memory block %s is not made of whole pages of %u bytes", block->id,
                          GODWIT_PAGE_SIZE);
     for (unsigned i = 0; i < index; i++)
         if (strcmp(guest->blocks[i].id, block->id) == 0)
             return error_set(error, GODWIT_ERR_INVALID, "two memory blocks are called %s", block->id);
+    return GODWIT_OK;
+}
+
+static enum godwit_err check_stream(const struct guest *guest, unsigned index, struct godwit_error *error)
+{
+    const char *name = guest->streams[index];
+    if (name[0] == 0 || strlen(name) > GODWIT_STATE_NAME_MAX)
+        return error_set(error, GODWIT_ERR_INVALID, "device state %u has no name of 1 to %u bytes", index,
+                         GODWIT_STATE_NAME_MAX);
+    for (unsigned i = 0; i < index; i++)
+        if (strcmp(guest->streams[i], name) == 0)
+            return error_set(error, GODWIT_ERR_INVALID, "two device states are called %s", name);
     return GODWIT_OK;
 }
 
@@ -121,10 +136,11 @@ enum godwit_err guest_resolve(const struct godwit_guest *from, struct guest *out
         if (err != GODWIT_OK)
             return err;
     }
-    for (unsigned i = 0; i < out->stream_count; i++)
-        if (out->streams[i][0] == 0 || strlen(out->streams[i]) > GODWIT_STATE_NAME_MAX)
-            return error_set(error, GODWIT_ERR_INVALID, "device state %u has no name of 1 to %u bytes", i,
-                             GODWIT_STATE_NAME_MAX);
+    for (unsigned i = 0; i < out->stream_count; i++) {
+        enum godwit_err err = check_stream(out, i, error);
+        if (err != GODWIT_OK)
+            return err;
+    }
     return GODWIT_OK;
 }
 
@@ -134,7 +150,8 @@ enum godwit_err guest_accept(const struct guest *guest, const struct godwit_bloc
     for (unsigned i = 0; i < count; i++)
         mine[i] = offered[i];
     if (guest->ops.accept != NULL)
-        return guest->ops.accept(guest->self, offered, count, mine, error);
+        return guest_checked(guest->ops.accept(guest->self, offered, count, mine, error), error,
+                             "the destination's guest gives no memory");
     return accept_own((void *)(uintptr_t)guest, offered, count, mine, error);
 }
 
@@ -142,8 +159,25 @@ enum godwit_err guest_next_data(const struct guest *guest, unsigned block, uint6
                                 uint64_t *pages, struct godwit_error *error)
 {
     if (guest->ops.next_data != NULL)
-        return guest->ops.next_data(guest->self, block, from, first, pages, error);
+        return guest_checked(guest->ops.next_data(guest->self, block, from, first, pages, error), error,
+                             "cannot find what block %s holds", guest->blocks[block].id);
     *first = from;
     *pages = guest->blocks[block].size / GODWIT_PAGE_SIZE - from;
     return GODWIT_OK;
+}
+
+enum godwit_err guest_checked(enum godwit_err err, struct godwit_error *error, const char *format, ...)
+{
+    if (err == GODWIT_OK)
+        return GODWIT_OK;
+    if (error->code == GODWIT_OK || error->text[0] == 0)
+        error_set(error, err, "%s", godwit_err_text(err));
+    error->code = err;
+    char context[128];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(context, sizeof context, format, args);
+    va_end(args);
+    error_prefix(error, "%s", context);
+    return err;
 }

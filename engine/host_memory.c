@@ -8,6 +8,7 @@
 #include <linux/magic.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -88,11 +89,14 @@ static uint64_t group_available(const struct cgroup_version *version, char *grou
 {
     char directory[PATH_MAX];
     uint64_t least = UINT64_MAX;
-    for (char *slash; group[0] == '/' && group[1] != 0; *slash = 0) {
+    /* Up to and with the mount itself, which inside a namespace is the group of the container. */
+    for (char *slash = group; slash != NULL;) {
         snprintf(directory, sizeof directory, "%s%s", version->mount, group);
         uint64_t left = level_available(version, directory);
         least = left < least ? left : least;
         slash = strrchr(group, '/');
+        if (slash != NULL)
+            *slash = 0;
     }
     return least;
 }
@@ -129,29 +133,71 @@ static enum godwit_err too_little(uint64_t needed, uint64_t have, const char *wh
                      (unsigned long long)(needed >> 20), where, (unsigned long long)(have >> 20));
 }
 
+/* What one block is on. */
+struct place {
+    bool memory;   /* what is stored there takes memory of this host */
+    bool file;     /* it has a device, and had */
+    bool limited;  /* its file system has a size: left */
+    dev_t device;
+    ino_t inode;
+    uint64_t left; /* bytes of the file system */
+    uint64_t had;  /* bytes that its file has allocated, noted for the first block of the file only */
+};
+
+static void find_place(const struct godwit_block *block, struct place *places, unsigned index)
+{
+    struct place *place = &places[index];
+    struct statfs fs;
+    struct stat st;
+    if (block->content == GODWIT_BLOCK_SCRATCH)
+        return;
+    if (block->fd < 0 || fstatfs(block->fd, &fs) != 0 || fstat(block->fd, &st) != 0) {
+        place->memory = true;
+        return;
+    }
+    place->file = true;
+    place->device = st.st_dev;
+    place->inode = st.st_ino;
+    place->memory = fs.f_type == TMPFS_MAGIC || fs.f_type == HUGETLBFS_MAGIC;
+    /* The kernel's own tmpfs, behind memfds, has no size of its own. */
+    place->limited = fs.f_type != HUGETLBFS_MAGIC && fs.f_blocks > 0;
+    place->left = (uint64_t)fs.f_bavail * (uint64_t)fs.f_bsize;
+    for (unsigned i = 0; i < index; i++)
+        if (places[i].file && places[i].device == st.st_dev && places[i].inode == st.st_ino)
+            return;
+    place->had = (uint64_t)st.st_blocks * 512;
+}
+
+/* Bytes that have to be found, at the least, where these places lie: all on this device, or all memory for NULL. What the
+ * other blocks can hold need not be here. */
+static uint64_t still_needed(const struct godwit_block *blocks, const struct place *places, unsigned count,
+                             uint64_t populated, const struct place *device)
+{
+    uint64_t covered = 0;
+    for (unsigned i = 0; i < count; i++) {
+        bool here = device == NULL ? places[i].memory : places[i].file && places[i].device == device->device;
+        covered += here ? places[i].had : blocks[i].size;
+    }
+    return populated > covered ? populated - covered : 0;
+}
+
 enum godwit_err host_memory_check(const struct godwit_block *blocks, unsigned count, uint64_t populated,
                                   uint64_t available, struct godwit_error *error)
 {
-    uint64_t had = 0;
-    bool memory = false;
-    for (unsigned i = 0; i < count; i++) {
-        struct statfs fs;
-        struct stat st;
-        if (blocks[i].content == GODWIT_BLOCK_SCRATCH)
-            continue;
-        if (blocks[i].fd < 0 || fstatfs(blocks[i].fd, &fs) != 0 || fstat(blocks[i].fd, &st) != 0) {
-            memory = true;
-            continue;
-        }
-        had += (uint64_t)st.st_blocks * 512;
-        if (fs.f_type == TMPFS_MAGIC || fs.f_type == HUGETLBFS_MAGIC)
-            memory = true;
-        uint64_t left = (uint64_t)fs.f_bavail * (uint64_t)fs.f_bsize;
-        /* The kernel's own tmpfs, behind memfds, has no size of its own. One file can hold several blocks. */
-        if (fs.f_type != HUGETLBFS_MAGIC && fs.f_blocks > 0 && populated > had && populated - had > left)
-            return too_little(populated - had, left, "the file system of its memory", error);
+    enum godwit_err err = GODWIT_OK;
+    struct place *places = calloc(count + 1, sizeof *places);
+    if (places == NULL)
+        return error_set(error, GODWIT_ERR_NO_MEMORY, "no memory to look at %u blocks", count);
+    for (unsigned i = 0; i < count; i++)
+        find_place(&blocks[i], places, i);
+    for (unsigned i = 0; i < count && err == GODWIT_OK; i++) {
+        uint64_t needed = places[i].limited ? still_needed(blocks, places, count, populated, &places[i]) : 0;
+        if (needed > places[i].left)
+            err = too_little(needed, places[i].left, "the file system of its memory", error);
     }
-    if (memory && populated > had && populated - had > available)
-        return too_little(populated - had, available, "this host (or this process's control group)", error);
-    return GODWIT_OK;
+    uint64_t needed = still_needed(blocks, places, count, populated, NULL);
+    if (err == GODWIT_OK && needed > available)
+        err = too_little(needed, available, "this host (or this process's control group)", error);
+    free(places);
+    return err;
 }

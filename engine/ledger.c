@@ -39,16 +39,24 @@ void ledger_close(struct ledger *ledger)
 /*
  * What arrived between two acknowledgements, by the time between them; or by the time since the epoch was opened, if that
  * was later and the line lay idle before. Two samples weigh as one another: a guest's first pass and its last differ.
+ *
+ * A small sample shows latency: the line is at least that fast. The highest of them serves until there is a real one, or a
+ * guest whose passes are all small would be judged by its first, which may have carried markers only, and never be stopped.
  */
 static void sample(struct ledger *ledger, uint32_t epoch, uint64_t arrived, uint64_t now_ns)
 {
     uint64_t opened = ledger->opened[epoch % 2];
     uint64_t since = opened > ledger->last_ack_ns ? opened : ledger->last_ack_ns;
     uint64_t bytes = arrived - ledger->arrived;
-    if (now_ns <= since || (bytes < LEDGER_SAMPLE_MIN && ledger->bandwidth > 0) || bytes == 0)
+    if (now_ns <= since || bytes == 0 || (bytes < LEDGER_SAMPLE_MIN && ledger->measured))
         return;
     double speed = (double)bytes * 1e9 / (double)(now_ns - since);
-    ledger->bandwidth = ledger->bandwidth > 0 ? (ledger->bandwidth + speed) / 2 : speed;
+    if (bytes < LEDGER_SAMPLE_MIN) {
+        ledger->bandwidth = speed > ledger->bandwidth ? speed : ledger->bandwidth;
+        return;
+    }
+    ledger->bandwidth = ledger->measured ? (ledger->bandwidth + speed) / 2 : speed;
+    ledger->measured = true;
 }
 
 bool ledger_ack(struct ledger *ledger, uint32_t epoch, uint64_t arrived, uint64_t now_ns)

@@ -22,6 +22,7 @@ struct ledger {
     uint64_t last_ack_ns;
     uint64_t arrived;    /* bytes, as of the last acknowledgement */
     double bandwidth;    /* delivered bytes per second, smoothed; 0: nothing is known yet */
+    bool measured;       /* by a sample of LEDGER_SAMPLE_MIN at least; else it is a lower bound */
 };
 
 enum {

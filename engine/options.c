@@ -112,6 +112,18 @@ static enum godwit_err parse_ms(const struct godwit_option *option, const char *
     return GODWIT_OK;
 }
 
+static enum godwit_err parse_count(const struct godwit_option *option, const char *text, uint64_t *out,
+                                   struct godwit_error *error)
+{
+    char *end;
+    errno = 0;
+    unsigned long long value = isdigit((unsigned char)text[0]) ? strtoull(text, &end, 10) : 0;
+    if (!isdigit((unsigned char)text[0]) || *end != 0)
+        return error_set(error, GODWIT_ERR_INVALID, "%s: '%s' is not a plain number", option->name, text);
+    *out = value; /* beyond the range of the type it is the greatest there is */
+    return GODWIT_OK;
+}
+
 static enum godwit_err parse_enum(const struct godwit_option *option, const char *text, uint64_t *out,
                                   struct godwit_error *error)
 {
@@ -136,6 +148,9 @@ static enum godwit_err parse(const struct godwit_option *option, const char *tex
         return parse_enum(option, text, out, error);
     case GODWIT_OPTION_MS:
         err = parse_ms(option, text, out, error);
+        break;
+    case GODWIT_OPTION_COUNT:
+        err = parse_count(option, text, out, error);
         break;
     default:
         err = godwit_parse_size(text, out, error);

@@ -10,11 +10,14 @@
  */
 #include "engine/source.h"
 
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "transport/clock.h"
 #include "transport/error.h"
+
+enum { REASON_MS = 300 /* for a better reason than a broken channel */ };
 
 /* ---- shared with the other files ---- */
 
@@ -43,10 +46,17 @@ uint64_t source_option(struct godwit_source *source, const char *name)
     return value;
 }
 
+/* A broken channel is often the consequence of what the peer says on another: its own words are the better reason. */
+static bool better_reason(enum godwit_err now, enum godwit_err before)
+{
+    bool channel_only = before >= 100 && before < 200;
+    return before == GODWIT_OK || (channel_only && (now >= 200 || now == GODWIT_ERR_CANCELLED));
+}
+
 void source_fail(struct godwit_source *source, const struct godwit_error *error)
 {
     pthread_mutex_lock(&source->lock);
-    if (source->failure.code == GODWIT_OK)
+    if (better_reason(error->code, source->failure.code))
         source->failure = *error;
     pthread_cond_broadcast(&source->changed);
     pthread_mutex_unlock(&source->lock);
@@ -58,13 +68,15 @@ void source_wait_tick(struct godwit_source *source)
     pthread_cond_clockwait(&source->changed, &source->lock, CLOCK_MONOTONIC, &until);
 }
 
-/* Data that should move and does not. Waiting for the rate limit, or for nothing, is no halt. */
+/* Data that should move and does not. Waiting for the rate limit, or for nothing, is no halt; nor is a destination that says
+ * it gets things done, such as clearing memory that was used before. */
 static bool stalled(struct godwit_source *source, uint64_t now_ms)
 {
     if (source->send == NULL)
         return false;
     pthread_mutex_lock(&source->lock);
-    uint64_t moved = multifd_send_bytes(source->send) + source->ledger.arrived + source->ledger.acked;
+    uint64_t moved = multifd_send_bytes(source->send) + source->ledger.arrived + source->ledger.acked +
+                     control_peer_progress(source->control);
     bool idle = ledger_unacked_pages(&source->ledger) == 0 && source->ledger.acked == source->ledger.open;
     uint64_t limit = godwit_options_get(source->options, "progress-timeout");
     pthread_mutex_unlock(&source->lock);
@@ -97,30 +109,32 @@ static void measure_window(struct godwit_source *source, uint64_t now_ms)
     source->window_ms = now_ms;
 }
 
+enum godwit_err source_check_locked(struct godwit_source *source, struct godwit_error *error)
+{
+    uint64_t limit = godwit_options_get(source->options, "switchover-timeout");
+    if (!source->run_written && atomic_load(&source->cancel))
+        return error_set(error, GODWIT_ERR_CANCELLED, "cancelled");
+    if (source->failure.code != GODWIT_OK) {
+        *error = source->failure;
+        return source->failure.code;
+    }
+    if (!source->run_written && source->stopped && limit > 0 && clock_now_ms() - source->stop_ms > limit)
+        return error_set(error, GODWIT_ERR_SWITCHOVER_TIMEOUT,
+                         "the stop phase took longer than switchover-timeout (%llu ms)", (unsigned long long)limit);
+    return GODWIT_OK;
+}
+
 enum godwit_err source_check(struct godwit_source *source, struct godwit_error *error)
 {
     uint64_t now = clock_now_ms();
     measure_window(source, now);
     pthread_mutex_lock(&source->lock);
-    struct godwit_error failure = source->failure;
-    bool run_written = source->run_written;
-    uint64_t limit = godwit_options_get(source->options, "switchover-timeout");
+    enum godwit_err err = source_check_locked(source, error);
     pthread_mutex_unlock(&source->lock);
-
-    if (!run_written && atomic_load(&source->cancel))
-        return error_set(error, GODWIT_ERR_CANCELLED, "cancelled");
-    if (failure.code != GODWIT_OK) {
-        if (error != NULL)
-            *error = failure;
-        return failure.code;
-    }
-    if (!run_written && source->stopped && limit > 0 && now - source->stop_ms > limit)
-        return error_set(error, GODWIT_ERR_SWITCHOVER_TIMEOUT,
-                         "the stop phase took longer than switchover-timeout (%llu ms)", (unsigned long long)limit);
-    if (stalled(source, now))
-        return error_set(error, GODWIT_ERR_STALLED, "no data has reached the destination for progress-timeout (%llu ms)",
-                         (unsigned long long)source_option(source, "progress-timeout"));
-    return GODWIT_OK;
+    if (err == GODWIT_OK && stalled(source, now))
+        err = error_set(error, GODWIT_ERR_STALLED, "no data has reached the destination for progress-timeout (%llu ms)",
+                        (unsigned long long)source_option(source, "progress-timeout"));
+    return err;
 }
 
 /* ---- the walk ---- */
@@ -135,7 +149,8 @@ static void reset_run(struct godwit_source *source)
     source->info.expected_downtime_ms = godwit_options_get(source->options, "downtime-limit"); /* until there is a sync */
     ledger_init(&source->ledger);
     pthread_mutex_unlock(&source->lock);
-    source->tracking = source->stopped = source->released = false;
+    source->tracking = false;
+    source->offer.channels = 0;
     source->start_ms = source->moved_ms = source->window_ms = clock_now_ms();
     source->moved_bytes = source->window_bytes = source->window_pages = source->sync_ns = 0;
 }
@@ -239,7 +254,6 @@ static void cleanup(struct godwit_source *source)
     source->streams = NULL;
     sabotage_free(source->sabotage);
     source->sabotage = NULL;
-    source->guest = source->given; /* revive may still need it */
 }
 
 static void publish_end(struct godwit_source *source, enum godwit_status status, const struct godwit_error *error)
@@ -253,66 +267,123 @@ static void publish_end(struct godwit_source *source, enum godwit_status status,
     source_set_status(source, status);
 }
 
+/* The other connection may be about to say why: give it a moment. */
+static void await_reason(struct godwit_source *source, struct godwit_error *error)
+{
+    uint64_t deadline = clock_now_ms() + REASON_MS;
+    pthread_mutex_lock(&source->lock);
+    while (error->code >= 100 && error->code < 200 && source->control != NULL && clock_left_ms(deadline) > 0) {
+        source_wait_tick(source);
+        if (better_reason(source->failure.code, error->code))
+            *error = source->failure;
+    }
+    pthread_mutex_unlock(&source->lock);
+}
+
 /* The guest runs on here; what is told to the user is why, and if even that failed, that too. */
 static enum godwit_err give_up(struct godwit_source *source, struct godwit_error *error)
 {
-    bool cancelled = error->code == GODWIT_ERR_CANCELLED;
-    if (cancelled)
+    if (error->code == GODWIT_ERR_CANCELLED)
         source_set_status(source, GODWIT_STATUS_CANCELLING);
     struct godwit_error worse = {0};
-    if (source_revive(source, &worse) != GODWIT_OK)
-        *error = worse;
+    enum godwit_err revived = source_revive(source, &worse);
+    await_reason(source, error);
+    bool cancelled = error->code == GODWIT_ERR_CANCELLED;
     if (source->control != NULL)
         control_send_error(source->control, error);
+    if (revived != GODWIT_OK)
+        *error = worse;
     note_end(source);
     cleanup(source);
     publish_end(source, cancelled ? GODWIT_STATUS_CANCELLED : GODWIT_STATUS_FAILED, error);
-    atomic_store(&source->cancel, false); /* it has been obeyed; another migration may be tried */
     return error->code;
 }
 
-/* RUN may have arrived: ask until somebody answers, within twice the time in which a peer shows that it lives. */
+/* Asks once, and acts on the answer. */
+static enum godwit_outcome ask(struct godwit_source *source, int timeout_ms, struct godwit_error *error)
+{
+    enum godwit_outcome outcome =
+        source->running ? GODWIT_OUTCOME_RUNNING : source_ask_outcome(source, timeout_ms, error);
+    pthread_mutex_lock(&source->lock);
+    source->outcome = outcome;
+    source->running = outcome == GODWIT_OUTCOME_RUNNING;
+    if (source->running && source->info.downtime_ms == 0)
+        source->info.downtime_ms = clock_now_ms() - source->stop_ms;
+    if (outcome == GODWIT_OUTCOME_NEVER)
+        source->run_written = false;
+    pthread_mutex_unlock(&source->lock);
+    return outcome;
+}
+
+/* RUN may have arrived: ask until somebody knows, for twice the time in which a peer shows that it lives. */
 static enum godwit_err find_out(struct godwit_source *source, struct godwit_error *error)
 {
+    await_reason(source, error);
     note_end(source);
     cleanup(source);
-    int patience = 2 * (int)source_option(source, "peer-timeout");
+    atomic_store(&source->cancel, false); /* a cancel came too late for the migration and must not stop the question */
+    uint64_t deadline = clock_now_ms() + 2 * source_option(source, "peer-timeout");
     struct godwit_error why = *error;
-    pthread_mutex_lock(&source->lock);
-    source->info.error = *error;
-    pthread_mutex_unlock(&source->lock);
-    enum godwit_outcome outcome = godwit_source_outcome(source, patience, &why);
-    if (outcome == GODWIT_OUTCOME_RUNNING)
+    enum godwit_outcome outcome = GODWIT_OUTCOME_UNKNOWN;
+    while (outcome == GODWIT_OUTCOME_UNKNOWN && clock_left_ms(deadline) > 0) {
+        outcome = ask(source, clock_left_ms(deadline), &why);
+        if (outcome == GODWIT_OUTCOME_UNKNOWN)
+            poll(NULL, 0, SOURCE_TICK_MS);
+    }
+    if (outcome == GODWIT_OUTCOME_RUNNING) {
+        publish_end(source, GODWIT_STATUS_COMPLETED, NULL);
         return GODWIT_OK;
-    if (outcome == GODWIT_OUTCOME_NEVER)
+    }
+    if (outcome == GODWIT_OUTCOME_NEVER) {
+        source_revive(source, error); /* on failure the error says so */
+        publish_end(source, GODWIT_STATUS_FAILED, error);
         return error->code;
-    return error_set(error, GODWIT_ERR_OUTCOME_UNKNOWN,
-                     "the destination was told to run the guest and does not answer (%s); the guest stays stopped here",
-                     why.text);
+    }
+    error_set(error, GODWIT_ERR_OUTCOME_UNKNOWN,
+              "the destination was told to run the guest and does not answer (%s); the guest stays stopped here", why.text);
+    publish_end(source, GODWIT_STATUS_DEVICE, error);
+    return error->code;
+}
+
+/* One migrate at a time; none once the guest has gone, or while it is stopped here. */
+static enum godwit_err claim(struct godwit_source *source, struct godwit_error *error)
+{
+    pthread_mutex_lock(&source->lock);
+    enum godwit_err err = GODWIT_OK;
+    if (source->migrating || source->status == GODWIT_STATUS_COMPLETED)
+        err = error_set(error, GODWIT_ERR_BUSY, "this source is migrating, or has migrated, its guest already");
+    else if (source->stopped || source->released)
+        err = error_set(error, GODWIT_ERR_BUSY, "the guest is stopped by the migration before: resume it first");
+    source->migrating = source->migrating || err == GODWIT_OK;
+    pthread_mutex_unlock(&source->lock);
+    return err;
+}
+
+static enum godwit_err migrate(struct godwit_source *source, const char *uri, struct godwit_error *error)
+{
+    reset_run(source);
+    enum godwit_err err = source_address(source, uri, error);
+    if (err == GODWIT_OK)
+        err = walk(source, error);
+    if (err != GODWIT_OK)
+        return source->run_written ? find_out(source, error) : give_up(source, error);
+    note_end(source);
+    cleanup(source);
+    publish_end(source, GODWIT_STATUS_COMPLETED, NULL);
+    return GODWIT_OK;
 }
 
 enum godwit_err godwit_source_migrate(struct godwit_source *source, const char *uri, struct godwit_error *error)
 {
     struct godwit_error local = {0};
-    pthread_mutex_lock(&source->lock);
-    bool busy = source->status == GODWIT_STATUS_SETUP || source->status == GODWIT_STATUS_ACTIVE ||
-                source->status == GODWIT_STATUS_DEVICE || source->status == GODWIT_STATUS_COMPLETED ||
-                source->status == GODWIT_STATUS_CANCELLING;
-    pthread_mutex_unlock(&source->lock);
-    if (busy)
-        return error_set(error, GODWIT_ERR_BUSY, "this source is migrating, or has migrated, its guest already");
-
-    reset_run(source);
-    enum godwit_err err = source_address(source, uri, &local);
-    if (err == GODWIT_OK)
-        err = walk(source, &local);
+    enum godwit_err err = claim(source, &local);
     if (err == GODWIT_OK) {
-        note_end(source);
-        cleanup(source);
-        publish_end(source, GODWIT_STATUS_COMPLETED, NULL);
-        return GODWIT_OK;
+        err = migrate(source, uri, &local);
+        atomic_store(&source->cancel, false); /* obeyed or too late; another migration may be tried */
+        pthread_mutex_lock(&source->lock);
+        source->migrating = false;
+        pthread_mutex_unlock(&source->lock);
     }
-    err = source->run_written ? find_out(source, &local) : give_up(source, &local);
     if (err != GODWIT_OK && error != NULL)
         *error = local;
     return err;
@@ -389,35 +460,42 @@ void godwit_source_query(struct godwit_source *source, struct godwit_info *info)
 
 enum godwit_outcome godwit_source_outcome(struct godwit_source *source, int timeout_ms, struct godwit_error *error)
 {
-    if (!source->run_written || source->running)
-        return source->running ? GODWIT_OUTCOME_RUNNING : GODWIT_OUTCOME_NEVER;
-    atomic_store(&source->cancel, false); /* a cancel came too late for the migration and must not stop the question */
-    enum godwit_outcome outcome = source_ask_outcome(source, timeout_ms, error);
+    struct godwit_error local = {0};
     pthread_mutex_lock(&source->lock);
-    source->outcome = outcome;
-    source->running = outcome == GODWIT_OUTCOME_RUNNING;
-    if (source->running)
-        source->info.downtime_ms = clock_now_ms() - source->stop_ms;
+    bool unknown = !source->migrating && source->run_written && !source->running;
+    enum godwit_outcome outcome = source->running ? GODWIT_OUTCOME_RUNNING : source->outcome;
     pthread_mutex_unlock(&source->lock);
+    if (!unknown)
+        return outcome;
+    outcome = ask(source, timeout_ms, &local);
     if (outcome == GODWIT_OUTCOME_RUNNING)
         publish_end(source, GODWIT_STATUS_COMPLETED, NULL);
-    if (outcome == GODWIT_OUTCOME_NEVER)
-        godwit_source_resume(source, error);
+    if (outcome == GODWIT_OUTCOME_NEVER) {
+        enum godwit_err err = source_revive(source, &local);
+        publish_end(source, GODWIT_STATUS_FAILED, err == GODWIT_OK ? NULL : &local);
+    }
+    if (error != NULL)
+        *error = local;
     return outcome;
 }
 
 enum godwit_err godwit_source_resume(struct godwit_source *source, struct godwit_error *error)
 {
-    if (!source->run_written || source->running)
-        return error_set(error, GODWIT_ERR_INVALID, "there is no guest here whose outcome is unknown");
-    enum godwit_err err = source_revive(source, error);
-    if (err != GODWIT_OK)
-        return err;
+    struct godwit_error local = {0};
     pthread_mutex_lock(&source->lock);
-    source->run_written = false;
+    bool may = !source->migrating && !source->running && (source->stopped || source->released);
     pthread_mutex_unlock(&source->lock);
-    publish_end(source, GODWIT_STATUS_FAILED, NULL);
-    return GODWIT_OK;
+    enum godwit_err err = may ? source_revive(source, &local)
+                              : error_set(&local, GODWIT_ERR_INVALID, "there is no guest here that a migration left stopped");
+    if (err == GODWIT_OK) {
+        pthread_mutex_lock(&source->lock);
+        source->run_written = false;
+        pthread_mutex_unlock(&source->lock);
+        publish_end(source, GODWIT_STATUS_FAILED, NULL);
+    }
+    if (err != GODWIT_OK && error != NULL)
+        *error = local;
+    return err;
 }
 
 void godwit_source_free(struct godwit_source *source)

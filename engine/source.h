@@ -26,7 +26,6 @@ enum { SOURCE_TICK_MS = 50 /* how soon a wait notices a cancel */ };
 
 struct source_state_stream {
     struct godwit_state_writer data; /* collected, not sent yet */
-    uint64_t sent;                   /* bytes of the stream sent so far */
 };
 
 struct godwit_source {
@@ -48,9 +47,8 @@ struct godwit_source {
     struct offer offer;
     uint8_t session[SESSION_ID_SIZE];
     bool tracking; /* dirty_start succeeded */
-    bool stopped, released; /* what the guest has to be brought back from */
     uint64_t sync_ns, synced_ns; /* what the last dirty log sync took, and when it ended */
-    uint64_t start_ms, stop_ms;
+    uint64_t start_ms;
     uint64_t moved_bytes, moved_ms; /* watch for progress */
     uint64_t window_bytes, window_pages, window_ms; /* watch for mbps */
     struct token outcome_token;
@@ -65,6 +63,9 @@ struct godwit_source {
     bool accepted, committed, loaded;
     bool run_written; /* RUN may have reached the destination; set by the engine thread */
     bool running;
+    bool migrating;        /* a migrate is running */
+    uint64_t stop_ms;
+    bool stopped, released; /* what the guest has to be brought back from; outlives a migration that could not do it */
     enum godwit_outcome outcome;
     struct ledger ledger;
     struct domain *domain; /* NULL for stream transports; domain and ram: pointers under lock for keys that arrive */
@@ -83,6 +84,8 @@ void source_fail(struct godwit_source *source, const struct godwit_error *error)
  * error with the reason. After RUN was written a cancel is no longer a reason. */
 enum godwit_err source_check(struct godwit_source *source, struct godwit_error *error);
 /* Waits under the lock for a change, at most one tick. */
+/* The part that looks at flags and clocks only; under the lock, any thread. */
+enum godwit_err source_check_locked(struct godwit_source *source, struct godwit_error *error);
 void source_wait_tick(struct godwit_source *source);
 uint64_t source_option(struct godwit_source *source, const char *name);
 void source_set_status(struct godwit_source *source, enum godwit_status status);
@@ -106,7 +109,9 @@ enum godwit_err source_finish_ram(struct godwit_source *source, struct godwit_er
 
 /* ---- source_switch.c ---- */
 
-/* Sends what stream's writer holds, and its end. */
+/* The first, empty record of a stream. */
+enum godwit_err source_begin_state(struct godwit_source *source, unsigned stream, struct godwit_error *error);
+/* Sends what stream's writer holds, and its end if it is the last. */
 enum godwit_err source_send_state(struct godwit_source *source, unsigned stream, bool last, struct godwit_error *error);
 /* Stop, rest, device state, LOADED, RUN, RUNNING. */
 enum godwit_err source_switch(struct godwit_source *source, struct godwit_error *error);

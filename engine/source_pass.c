@@ -38,8 +38,8 @@ static enum godwit_err open_epoch(struct godwit_source *source, struct godwit_er
     enum godwit_err err = wait_ledger(source, ledger_may_open, error);
     if (err != GODWIT_OK)
         return err;
-    pthread_mutex_lock(&source->lock);
     dirty_reset_sent(source->dirty, source->ledger.open + 1);
+    pthread_mutex_lock(&source->lock);
     ledger_open(&source->ledger, clock_now_ns());
     pthread_mutex_unlock(&source->lock);
     return GODWIT_OK;
@@ -82,9 +82,8 @@ static enum godwit_err announce_holes(struct godwit_source *source, struct godwi
     struct batch *batch = NULL;
     enum godwit_err err = next_batch(source, &batch, error);
     for (unsigned i = 0; i < source->ram->count && err == GODWIT_OK; i++) {
-        uint64_t pages = source->ram->blocks[i].pages, from = 0;
-        for (;;) {
-            struct run run = bitmap_next_clear_run(source->dirty->blocks[i].bits, pages, from, UINT32_MAX);
+        for (uint64_t from = 0;;) {
+            struct run run = dirty_next_hole(source->dirty, i, from, source->ledger.open);
             if (run.pages == 0)
                 break;
             if (batch_room(batch) == 0) {
@@ -117,8 +116,9 @@ static enum godwit_err fill(struct godwit_source *source, struct batch *batch, s
         batch_add(batch, cursor->block, run.first, (uint32_t)run.pages, EXTENT_NORMAL);
         if (source->guest.ops.dirty_clear == NULL)
             continue;
-        enum godwit_err err =
-            source->guest.ops.dirty_clear(source->guest.self, cursor->block, run.first, run.pages, error);
+        enum godwit_err err = guest_checked(
+            source->guest.ops.dirty_clear(source->guest.self, cursor->block, run.first, run.pages, error), error,
+            "cannot clear the dirty log");
         if (err != GODWIT_OK)
             return err;
     }
@@ -180,6 +180,15 @@ static enum godwit_err sync_dirty(struct godwit_source *source, struct godwit_er
     return GODWIT_OK;
 }
 
+/* Every stream begins with an empty record, so that the destination knows their order before any of them grows. */
+static enum godwit_err announce_states(struct godwit_source *source, struct godwit_error *error)
+{
+    enum godwit_err err = GODWIT_OK;
+    for (unsigned i = 0; i < source->guest.stream_count && err == GODWIT_OK; i++)
+        err = source_begin_state(source, i, error);
+    return err;
+}
+
 /* Device state that need not wait for the end. */
 static enum godwit_err save_some(struct godwit_source *source, struct godwit_error *error)
 {
@@ -188,8 +197,9 @@ static enum godwit_err save_some(struct godwit_source *source, struct godwit_err
         if (pending == 0)
             continue;
         uint64_t budget = pending < STATE_CHUNK ? pending : STATE_CHUNK;
-        enum godwit_err err =
-            source->guest.ops.save_some(source->guest.self, i, budget, &source->streams[i].data, error);
+        enum godwit_err err = guest_checked(
+            source->guest.ops.save_some(source->guest.self, i, budget, &source->streams[i].data, error), error,
+            "cannot save device state %s", source->guest.streams[i]);
         if (err == GODWIT_OK)
             err = source_send_state(source, i, false, error);
         if (err != GODWIT_OK)
@@ -269,9 +279,11 @@ enum godwit_err source_iterate(struct godwit_source *source, struct godwit_error
 {
     source->synced_ns = clock_now_ns();
     bool over = false;
+    enum godwit_err err = announce_states(source, error);
     for (bool first = true; !over; first = false) {
         uint64_t started = clock_now_ms();
-        enum godwit_err err = send_pass(source, first, error);
+        if (err == GODWIT_OK)
+            err = send_pass(source, first, error);
         if (err == GODWIT_OK)
             err = save_some(source, error);
         if (err == GODWIT_OK)

@@ -7,6 +7,7 @@
  *
  * Failure modes: nothing here has touched the guest but the dirty log; the error says which step failed and why.
  */
+#include <poll.h>
 #include <string.h>
 
 #include "engine/source.h"
@@ -14,6 +15,8 @@
 #include "transport/clock.h"
 #include "transport/error.h"
 #include "transport/wire.h"
+
+enum { RETRY_PAUSE_MS = 50 };
 
 enum godwit_err source_address(struct godwit_source *source, const char *uri, struct godwit_error *error)
 {
@@ -42,14 +45,15 @@ enum godwit_err source_connect(struct godwit_source *source, const struct hello 
                                 error);
         if (err != GODWIT_OK)
             return err;
-        err = hello_greet(channel, hello, handshake, error);
+        err = hello_greet(channel, hello, handshake, &source->cancel, error);
         if (err == GODWIT_OK) {
             *out = channel;
             return GODWIT_OK;
         }
         error_prefix(error, "%s", channel_name(channel));
         channel_free(channel);
-    } while (worth_retry(err) && clock_left_ms(deadline) > 0);
+        poll(NULL, 0, RETRY_PAUSE_MS);
+    } while (worth_retry(err) && clock_left_ms(deadline) > 0 && !atomic_load(&source->cancel));
     return err;
 }
 
@@ -58,8 +62,8 @@ enum godwit_err source_connect(struct godwit_source *source, const struct hello 
 static enum godwit_err take_accept(struct godwit_source *source, const uint8_t *body, uint32_t size,
                                    struct godwit_error *error)
 {
-    if (source->accepted)
-        return error_set(error, GODWIT_ERR_PROTOCOL, "a second ACCEPT");
+    if (source->accepted || source->offer.channels == 0)
+        return error_set(error, GODWIT_ERR_PROTOCOL, "a second ACCEPT, or one before the OFFER");
     enum godwit_err err = acceptance_decode(body, size, &source->acceptance, error);
     if (err == GODWIT_OK)
         err = acceptance_check(&source->acceptance, &source->offer, error);
@@ -98,8 +102,10 @@ static enum godwit_err take_ack(struct godwit_source *source, const uint8_t *bod
     struct wire_in in = wire_in(body, size);
     uint32_t epoch = wire_get_u32(&in);
     uint64_t arrived = wire_get_u64(&in);
-    if (in.failed || wire_left(&in) != 0 || !ledger_ack(&source->ledger, epoch, arrived, clock_now_ns()))
-        return error_set(error, GODWIT_ERR_PROTOCOL, "EPOCH_ACK %u for an epoch that was not closed", epoch);
+    /* Closed is not enough: an epoch whose marker some channel has not even sent cannot have arrived. */
+    bool sent = source->send == NULL || epoch <= multifd_send_marked(source->send);
+    if (in.failed || wire_left(&in) != 0 || !sent || !ledger_ack(&source->ledger, epoch, arrived, clock_now_ns()))
+        return error_set(error, GODWIT_ERR_PROTOCOL, "EPOCH_ACK %u for an epoch that cannot have arrived", epoch);
     return GODWIT_OK;
 }
 
@@ -144,6 +150,21 @@ static enum godwit_err take_record(void *opaque, const struct record_header *hea
     return err;
 }
 
+/* A thread of ours sits in control_send(): may it go on? */
+static enum godwit_err check_sending(void *opaque, struct godwit_error *error)
+{
+    struct godwit_source *source = opaque;
+    pthread_mutex_lock(&source->lock);
+    enum godwit_err err = source_check_locked(source, error);
+    pthread_mutex_unlock(&source->lock);
+    return err;
+}
+
+static uint64_t own_progress(void *opaque)
+{
+    return 0; /* a destination does not ask for ours */
+}
+
 static void control_ended(void *opaque, const struct godwit_error *error)
 {
     source_fail(opaque, error);
@@ -172,6 +193,8 @@ static enum godwit_err connect_control(struct godwit_source *source, struct godw
         .heartbeat_ms = (int)source_option(source, "heartbeat-interval"),
         .peer_timeout_ms = (int)source_option(source, "peer-timeout"),
         .record = take_record,
+        .check = check_sending,
+        .progress = own_progress,
         .ended = control_ended,
         .opaque = source,
     };
@@ -216,7 +239,8 @@ static enum godwit_err prepare_memory(struct godwit_source *source, struct godwi
 
     enum godwit_err err = register_memory(source, ram, error);
     if (err == GODWIT_OK)
-        err = source->guest.ops.dirty_start(source->guest.self, error);
+        err = guest_checked(source->guest.ops.dirty_start(source->guest.self, error), error,
+                            "cannot start the dirty log");
     if (err != GODWIT_OK)
         return err;
     source->tracking = true;

@@ -13,6 +13,13 @@
 #include "transport/error.h"
 #include "transport/wire.h"
 
+static void set_flag(struct godwit_source *source, bool *flag, bool value)
+{
+    pthread_mutex_lock(&source->lock);
+    *flag = value;
+    pthread_mutex_unlock(&source->lock);
+}
+
 static enum godwit_err send_chunk(struct godwit_source *source, struct state_head *head, const uint8_t *data,
                                   size_t size, struct godwit_error *error)
 {
@@ -26,11 +33,18 @@ static enum godwit_err send_chunk(struct godwit_source *source, struct state_hea
     return err == GODWIT_OK ? source_check(source, error) : err;
 }
 
+enum godwit_err source_begin_state(struct godwit_source *source, unsigned index, struct godwit_error *error)
+{
+    struct state_head head = {.offset = 0};
+    strcpy(head.name, source->guest.streams[index]); /* its length was checked by guest_resolve() */
+    return send_chunk(source, &head, NULL, 0, error);
+}
+
 enum godwit_err source_send_state(struct godwit_source *source, unsigned index, bool last, struct godwit_error *error)
 {
     struct source_state_stream *stream = &source->streams[index];
-    struct state_head head = {.offset = stream->sent};
-    strcpy(head.name, source->guest.streams[index]); /* its length was checked by guest_resolve() */
+    struct state_head head = {.offset = stream->data.before};
+    strcpy(head.name, source->guest.streams[index]);
     enum godwit_err err = GODWIT_OK;
     size_t at = 0;
     while (err == GODWIT_OK && stream->data.size - at > STATE_CHUNK) {
@@ -41,29 +55,31 @@ enum godwit_err source_send_state(struct godwit_source *source, unsigned index, 
     if (err == GODWIT_OK && (last || stream->data.size > at))
         err = send_chunk(source, &head, stream->data.bytes + at, stream->data.size - at, error);
     pthread_mutex_lock(&source->lock);
-    source->info.state_bytes += head.offset - stream->sent;
+    source->info.state_bytes += head.offset - stream->data.before;
     pthread_mutex_unlock(&source->lock);
-    stream->sent = head.offset;
+    stream->data.before = head.offset;
     stream->data.size = 0;
     return err;
 }
 
 static enum godwit_err stop_guest(struct godwit_source *source, struct godwit_error *error)
 {
+    pthread_mutex_lock(&source->lock);
     source->stop_ms = clock_now_ms();
     source->stopped = true; /* also if it fails half-way: it is resumed then */
-    pthread_mutex_lock(&source->lock);
     source->info.ram.precopy_bytes = multifd_send_bytes(source->send);
     pthread_mutex_unlock(&source->lock);
     source_set_status(source, GODWIT_STATUS_DEVICE);
-    enum godwit_err err = source->guest.ops.stop(source->guest.self, error);
+    enum godwit_err err =
+        guest_checked(source->guest.ops.stop(source->guest.self, error), error, "cannot stop the guest");
     if (err != GODWIT_OK)
-        return error_prefix(error, "cannot stop the guest");
+        return err;
     migration_rate_set(source->rate, 0);
     for (unsigned i = 0; i < source->guest.stream_count; i++) {
-        err = source->guest.ops.save_rest(source->guest.self, i, &source->streams[i].data, error);
+        err = guest_checked(source->guest.ops.save_rest(source->guest.self, i, &source->streams[i].data, error), error,
+                            "cannot save device state %s", source->guest.streams[i]);
         if (err != GODWIT_OK)
-            return error_prefix(error, "cannot save device state %s", source->guest.streams[i]);
+            return err;
     }
     return GODWIT_OK;
 }
@@ -102,22 +118,21 @@ static enum godwit_err commit(struct godwit_source *source, struct godwit_error 
 /* Passes the point of no return, unless there is a reason not to. */
 static enum godwit_err write_run(struct godwit_source *source, struct godwit_error *error)
 {
-    enum godwit_err err = source->guest.ops.release(source->guest.self, error);
-    source->released = true; /* also if it fails half-way: it is reclaimed then */
-    if (err != GODWIT_OK)
-        return error_prefix(error, "cannot give up the guest's external resources");
-    err = source_check(source, error);
+    set_flag(source, &source->released, true); /* also if it fails half-way: it is reclaimed then */
+    enum godwit_err err = guest_checked(source->guest.ops.release(source->guest.self, error), error,
+                                        "cannot give up the guest's external resources");
     if (err != GODWIT_OK)
         return err;
     pthread_mutex_lock(&source->lock);
-    source->run_written = true;
+    err = source_check_locked(source, error);
+    source->run_written = err == GODWIT_OK;
     pthread_mutex_unlock(&source->lock);
-    return control_send(source->control, RECORD_RUN, NULL, 0, error);
+    return err == GODWIT_OK ? control_send(source->control, RECORD_RUN, NULL, 0, error) : err;
 }
 
+/* For as long as the destination shows that it lives: resuming a guest may take its time. */
 static enum godwit_err wait_running(struct godwit_source *source, struct godwit_error *error)
 {
-    uint64_t deadline = clock_now_ms() + source_option(source, "peer-timeout");
     for (;;) {
         pthread_mutex_lock(&source->lock);
         if (!source->running)
@@ -129,8 +144,6 @@ static enum godwit_err wait_running(struct godwit_source *source, struct godwit_
         enum godwit_err err = source_check(source, error);
         if (err != GODWIT_OK)
             return err;
-        if (clock_left_ms(deadline) == 0)
-            return error_set(error, GODWIT_ERR_TIMEOUT, "the destination did not answer RUN within peer-timeout");
     }
 }
 
@@ -160,9 +173,8 @@ enum godwit_err source_switch(struct godwit_source *source, struct godwit_error 
 
 static enum godwit_outcome exchange_outcome(struct channel *channel, int timeout_ms, struct godwit_error *error)
 {
-    uint8_t body[64];
+    uint8_t body[1];
     struct record_header header;
-    uint32_t sequence = 0;
     enum godwit_err err = record_send(channel, RECORD_OUTCOME_ASK, 0, NULL, 0, timeout_ms);
     if (err != GODWIT_OK) {
         error_set(error, err, "cannot ask for the outcome: %s", godwit_err_text(err));
@@ -172,12 +184,12 @@ static enum godwit_outcome exchange_outcome(struct channel *channel, int timeout
     err = channel_recv_exact(channel, bytes, sizeof bytes, timeout_ms);
     if (err == GODWIT_OK)
         err = record_header_decode(bytes, &header, error);
-    if (err == GODWIT_OK && (header.type != RECORD_OUTCOME || header.size != 1))
+    if (err == GODWIT_OK && (header.type != RECORD_OUTCOME || header.size != sizeof body))
         err = GODWIT_ERR_PROTOCOL;
     if (err == GODWIT_OK)
         err = channel_recv_exact(channel, body, header.size, timeout_ms);
     if (err == GODWIT_OK)
-        err = record_check(bytes, &header, body, sequence, error);
+        err = record_check(bytes, &header, body, 0, error);
     if (err != GODWIT_OK || body[0] > GODWIT_OUTCOME_NEVER) {
         error_set(error, err, "no answer to the question for the outcome: %s", godwit_err_text(err));
         return GODWIT_OUTCOME_UNKNOWN;
@@ -203,16 +215,22 @@ enum godwit_outcome source_ask_outcome(struct godwit_source *source, int timeout
 
 enum godwit_err source_revive(struct godwit_source *source, struct godwit_error *error)
 {
+    const struct guest *guest = &source->given;
     enum godwit_err err = GODWIT_OK;
     if (source->released)
-        err = source->guest.ops.reclaim(source->guest.self, error);
+        err = guest_checked(guest->ops.reclaim(guest->self, error), error,
+                            "the guest is stopped here: cannot take its external resources back");
     if (err != GODWIT_OK)
-        return error_prefix(error, "cannot take the guest's external resources back");
-    source->released = false;
+        goto stopped;
+    set_flag(source, &source->released, false);
     if (source->stopped)
-        err = source->guest.ops.resume(source->guest.self, error);
+        err = guest_checked(guest->ops.resume(guest->self, error), error, "the guest is stopped here: cannot resume it");
     if (err != GODWIT_OK)
-        return error_prefix(error, "cannot resume the guest");
-    source->stopped = false;
+        goto stopped;
+    set_flag(source, &source->stopped, false);
     return GODWIT_OK;
+
+stopped:
+    error->code = GODWIT_ERR_NOT_RESUMED;
+    return error->code;
 }

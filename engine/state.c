@@ -11,7 +11,7 @@ enum { STATE_LAST = 1 << 0 };
 
 enum godwit_err godwit_state_write(struct godwit_state_writer *writer, const void *data, size_t size)
 {
-    if (size > STATE_STREAM_MAX - writer->size)
+    if (writer->before + writer->size + size > STATE_STREAM_MAX)
         return GODWIT_ERR_TOO_BIG;
     if (size > writer->room - writer->size) {
         size_t room = writer->room > 0 ? writer->room : 4096;
@@ -84,9 +84,13 @@ enum godwit_err state_set_add(struct state_set *set, const uint8_t *bytes, size_
     if (stream->complete || head.offset != stream->data.size)
         return error_set(error, GODWIT_ERR_PROTOCOL, "device state %s: bytes at %llu where %zu were due", head.name,
                          (unsigned long long)head.offset, stream->data.size);
-    enum godwit_err err = godwit_state_write(&stream->data, data, (size_t)(bytes + size - data));
+    size_t more = (size_t)(bytes + size - data);
+    if (more > STATE_TOTAL_MAX - set->total)
+        return error_set(error, GODWIT_ERR_TOO_BIG, "device state of more than %u bytes", STATE_TOTAL_MAX);
+    enum godwit_err err = godwit_state_write(&stream->data, data, more);
     if (err != GODWIT_OK)
         return error_set(error, err, "device state %s: %s", head.name, godwit_err_text(err));
+    set->total += more;
     stream->complete = head.last;
     return GODWIT_OK;
 }

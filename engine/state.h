@@ -13,6 +13,7 @@
 
 enum {
     STATE_STREAM_MAX = 256 << 20, /* bytes of one stream */
+    STATE_TOTAL_MAX = 512 << 20,  /* bytes of all streams, at the destination */
     STATE_CHUNK = 512 << 10,      /* bytes of one STATE record */
     STATE_HEAD_MAX = 1 + GODWIT_STATE_NAME_MAX + 1 + 8,
 };
@@ -21,6 +22,7 @@ enum {
 struct godwit_state_writer {
     uint8_t *bytes;
     size_t size, room;
+    uint64_t before; /* bytes of the stream that were here and have been sent */
 };
 
 void state_writer_clear(struct godwit_state_writer *writer); /* frees */
@@ -46,6 +48,7 @@ struct state_stream {
 struct state_set {
     struct state_stream *streams;
     unsigned count;
+    size_t total; /* bytes of all */
 };
 
 /* Adds one STATE record: names appear in the order of their first record, offsets without gaps, nothing after the last. */

@@ -29,9 +29,11 @@ enum switchover_decision switchover_decide(const struct switchover_inputs *input
     double reserve = (double)inputs->downtime_limit_ms / 4;
     double limit = (double)inputs->downtime_limit_ms - (reserve < 100 ? reserve : 100);
     uint64_t still = inputs->remaining + inputs->state;
-    if (line_speed(inputs) <= 0) /* nothing has arrived yet, so there is something on its way */
-        return still == 0 && inputs->unacked == 0 ? SWITCHOVER_NOW : SWITCHOVER_DRAIN;
-    if (inputs->remaining > 0 && expected_ms(inputs, still) > limit)
+    if (line_speed(inputs) <= 0 && inputs->unacked > 0)
+        return SWITCHOVER_DRAIN; /* what is on its way will tell */
+    if (line_speed(inputs) <= 0)
+        return still == 0 ? SWITCHOVER_NOW : SWITCHOVER_NOT_YET;
+    if (still > 0 && expected_ms(inputs, still) > limit) /* both can become less while the guest runs */
         return SWITCHOVER_NOT_YET;
     if (inputs->unacked > 0 && expected_ms(inputs, still + inputs->unacked) > limit)
         return SWITCHOVER_DRAIN;

@@ -22,8 +22,10 @@ void bitmap_clear(uint64_t *map, uint64_t first, uint64_t pages)
 uint64_t bitmap_count(const uint64_t *map, uint64_t pages)
 {
     uint64_t count = 0;
-    for (uint64_t word = 0; word < bitmap_words(pages); word++)
+    for (uint64_t word = 0; word < pages / 64; word++)
         count += (uint64_t)__builtin_popcountll(map[word]);
+    if (pages % 64 != 0)
+        count += (uint64_t)__builtin_popcountll(map[pages / 64] & bitmap_mask(pages / 64, 0, pages));
     return count;
 }
 

@@ -27,7 +27,9 @@ struct queue {
 
     struct mark marks[QUEUE_MARKS]; /* ring */
     uint64_t marked;
+    unsigned senders;
     uint64_t *passed; /* per sender: marks passed */
+    uint32_t *epochs; /* per sender: of the last one passed */
 };
 
 struct queue *queue_new(unsigned batches, unsigned senders)
@@ -39,11 +41,14 @@ struct queue *queue_new(unsigned batches, unsigned senders)
     queue->storage = calloc(batches, sizeof *queue->storage);
     queue->full = calloc(batches, sizeof *queue->full);
     queue->free = calloc(batches, sizeof *queue->free);
+    queue->senders = senders;
     queue->passed = calloc(senders, sizeof *queue->passed);
+    queue->epochs = calloc(senders, sizeof *queue->epochs);
     pthread_mutex_init(&queue->lock, NULL);
     pthread_cond_init(&queue->work, NULL);
     pthread_cond_init(&queue->empty, NULL);
-    if (queue->storage == NULL || queue->full == NULL || queue->free == NULL || queue->passed == NULL) {
+    if (queue->storage == NULL || queue->full == NULL || queue->free == NULL || queue->passed == NULL ||
+        queue->epochs == NULL) {
         queue_free(queue);
         return NULL;
     }
@@ -59,6 +64,7 @@ void queue_free(struct queue *queue)
     pthread_cond_destroy(&queue->empty);
     pthread_cond_destroy(&queue->work);
     pthread_mutex_destroy(&queue->lock);
+    free(queue->epochs);
     free(queue->passed);
     free(queue->free);
     free(queue->full);
@@ -101,7 +107,7 @@ static enum queue_item next_locked(struct queue *queue, unsigned index, struct b
     const struct mark *mark = &queue->marks[*passed % QUEUE_MARKS];
     if (*passed < queue->marked && queue->taken >= mark->at) {
         ++*passed;
-        *epoch = mark->epoch;
+        *epoch = queue->epochs[index] = mark->epoch;
         return QUEUE_MARK;
     }
     if (queue->taken < queue->pushed) {
@@ -112,6 +118,16 @@ static enum queue_item next_locked(struct queue *queue, unsigned index, struct b
         return QUEUE_BATCH;
     }
     return QUEUE_END;
+}
+
+uint32_t queue_passed(struct queue *queue)
+{
+    uint32_t lowest = UINT32_MAX;
+    pthread_mutex_lock(&queue->lock);
+    for (unsigned i = 0; i < queue->senders; i++)
+        lowest = queue->epochs[i] < lowest ? queue->epochs[i] : lowest;
+    pthread_mutex_unlock(&queue->lock);
+    return lowest;
 }
 
 enum queue_item queue_next(struct queue *queue, unsigned index, struct batch **batch, uint32_t *epoch)

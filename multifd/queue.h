@@ -27,6 +27,9 @@ void queue_push(struct queue *queue, struct batch *batch);
 /* Producer. At most QUEUE_MARKS may be unpassed by some sender. */
 void queue_mark(struct queue *queue, uint32_t epoch);
 
+/* The epoch of the last mark that every sender has passed; 0: none. A sender passes its mark just before it acts on it. */
+uint32_t queue_passed(struct queue *queue);
+
 /* Sender `index`: its next thing to do; blocks until there is one. */
 enum queue_item queue_next(struct queue *queue, unsigned index, struct batch **batch, uint32_t *epoch);
 /* Anybody: an empty batch back. */

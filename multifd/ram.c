@@ -19,7 +19,8 @@ static bool block_init(struct ram_block *block, const struct godwit_block *from,
     if (!with_received)
         return true;
     block->received = calloc(bitmap_words(block->pages), sizeof *block->received);
-    return block->received != NULL;
+    block->stored = calloc(bitmap_words(block->pages), sizeof *block->stored);
+    return block->received != NULL && block->stored != NULL;
 }
 
 struct ram *ram_new(const struct godwit_block *blocks, unsigned count, bool with_received)
@@ -30,10 +31,12 @@ struct ram *ram_new(const struct godwit_block *blocks, unsigned count, bool with
     ram->blocks = calloc(count, sizeof *ram->blocks);
     if (ram->blocks == NULL)
         goto free_ram;
-    for (; ram->count < count; ram->count++) {
-        if (!block_init(&ram->blocks[ram->count], &blocks[ram->count], with_received))
+    while (ram->count < count) {
+        struct ram_block *block = &ram->blocks[ram->count];
+        bool made = block_init(block, &blocks[ram->count++], with_received);
+        if (!made)
             goto free_ram;
-        ram->pages += ram->blocks[ram->count].pages;
+        ram->pages += block->pages;
     }
     return ram;
 
@@ -48,6 +51,7 @@ void ram_free(struct ram *ram)
         return;
     for (unsigned i = 0; i < ram->count; i++) {
         free(ram->blocks[i].received);
+        free(ram->blocks[i].stored);
         remote_free(ram->blocks[i].remote);
         mr_free(ram->blocks[i].mr);
     }

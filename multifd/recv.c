@@ -8,16 +8,12 @@
  */
 #include "multifd/recv.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
 
-#include "multifd/bitmap.h"
 #include "multifd/counters.h"
 #include "multifd/packet.h"
-#include "multifd/zero.h"
+#include "multifd/store.h"
 #include "transport/clock.h"
 #include "transport/error.h"
 
@@ -28,9 +24,11 @@ struct receiver {
     bool attached; /* its thread was started */
     pthread_t thread;
     struct counters counters;
+    _Atomic uint64_t cleared; /* pages gone through to make them zero */
 
     /* receiver thread only */
     uint32_t sequence;
+    uint32_t epoch; /* of the last marker */
     uint8_t head[PACKET_HEAD_MAX];
     struct extent extents[BATCH_EXTENTS];
     struct iovec iov[BATCH_EXTENTS];
@@ -43,47 +41,6 @@ struct multifd_recv {
     struct receiver receivers[];
 };
 
-static enum godwit_err populate(struct ram_block *block, uint64_t first, uint64_t pages, struct godwit_error *error)
-{
-    if (bitmap_all_atomic(block->received, first, pages))
-        return GODWIT_OK;
-    if (madvise(block->addr + (first << PAGE_SHIFT), pages << PAGE_SHIFT, MADV_POPULATE_WRITE) == 0)
-        return GODWIT_OK;
-    switch (errno) {
-    case EINVAL: /* a kernel before 5.14, or memory of a device: stores will do without */
-        return GODWIT_OK;
-    case EFAULT: /* where a store would end in SIGBUS (madvise(2)) */
-    case ENOSPC:
-        return error_set(error, GODWIT_ERR_NO_MEMORY,
-                         "the destination cannot store the guest's memory: what backs block %s is full at offset %llu",
-                         block->id, (unsigned long long)(first << PAGE_SHIFT));
-    default:
-        return error_set_sys(error, GODWIT_ERR_NO_MEMORY, errno,
-                             "the destination cannot get memory for block %s at offset %llu", block->id,
-                             (unsigned long long)(first << PAGE_SHIFT));
-    }
-}
-
-static enum godwit_err store_zeros(struct receiver *receiver, const struct extent *extent, struct godwit_error *error)
-{
-    struct ram_block *block = &receiver->recv->config.ram->blocks[extent->block];
-    if (block->fresh && !bitmap_any_atomic(block->received, extent->first, extent->pages))
-        return GODWIT_OK;
-    for (uint64_t page = extent->first; page < extent->first + extent->pages; page++) {
-        uint8_t *addr = block->addr + (page << PAGE_SHIFT);
-        if (block->fresh && !bitmap_any_atomic(block->received, page, 1))
-            continue;
-        /* Never a discard: the memory may be registered with a device that would keep the old pages. */
-        if (receiver->recv->is_zero(addr))
-            continue;
-        enum godwit_err err = populate(block, page, 1, error);
-        if (err != GODWIT_OK)
-            return err;
-        memset(addr, 0, PAGE_SIZE);
-    }
-    return GODWIT_OK;
-}
-
 /* Makes everything ready to be stored to, and lists where the payload goes. */
 static enum godwit_err prepare(struct receiver *receiver, const struct packet *packet, unsigned *parts,
                                struct godwit_error *error)
@@ -93,9 +50,9 @@ static enum godwit_err prepare(struct receiver *receiver, const struct packet *p
         const struct extent *extent = &receiver->extents[i];
         struct ram_block *block = &receiver->recv->config.ram->blocks[extent->block];
         if (extent->kind == EXTENT_ZERO) {
-            err = store_zeros(receiver, extent, error);
+            err = store_zeros(block, extent, receiver->recv->is_zero, &receiver->recv->stopping, &receiver->cleared, error);
         } else if (packet->payload > 0) {
-            err = populate(block, extent->first, extent->pages, error);
+            err = store_populate(block, extent, error);
             receiver->iov[(*parts)++] = (struct iovec){.iov_base = block->addr + (extent->first << PAGE_SHIFT),
                                                        .iov_len = (size_t)extent->pages << PAGE_SHIFT};
         }
@@ -105,10 +62,8 @@ static enum godwit_err prepare(struct receiver *receiver, const struct packet *p
 
 static void note_received(struct receiver *receiver, const struct packet *packet)
 {
-    for (unsigned i = 0; i < packet->extents; i++) {
-        const struct extent *extent = &receiver->extents[i];
-        bitmap_set_atomic(receiver->recv->config.ram->blocks[extent->block].received, extent->first, extent->pages);
-    }
+    for (unsigned i = 0; i < packet->extents; i++)
+        store_note(&receiver->recv->config.ram->blocks[receiver->extents[i].block], &receiver->extents[i]);
     counters_add_record(&receiver->counters, PACKET_HEADER_SIZE + packet->extents * PACKET_EXTENT_SIZE,
                         receiver->extents, packet->extents, (packet->flags & PACKET_PLACED) != 0);
 }
@@ -155,12 +110,19 @@ static enum godwit_err take_record(struct receiver *receiver, struct godwit_erro
     if (packet.sequence != receiver->sequence++)
         return error_set(error, GODWIT_ERR_PROTOCOL, "data channel %u: record %u where %u was due", receiver->index,
                          packet.sequence, receiver->sequence - 1);
+    if (packet.epoch != receiver->epoch + 1)
+        return error_set(error, GODWIT_ERR_PROTOCOL, "data channel %u: epoch %u where %u is open", receiver->index,
+                         packet.epoch, receiver->epoch + 1);
+    if ((packet.flags & PACKET_PLACED) != 0 && !receiver->recv->config.placed)
+        return error_set(error, GODWIT_ERR_PROTOCOL, "data channel %u: placed pages, which were not agreed on",
+                         receiver->index);
     if (packet.type == PACKET_PAGES) {
         err = take_pages(receiver, &packet, error);
     } else {
         struct extent none[1];
         err = packet_decode_extents(&packet, receiver->head, receiver->head, receiver->recv->config.ram, none, error);
         counters_add(&receiver->counters.bytes, PACKET_HEADER_SIZE);
+        receiver->epoch++;
         if (err == GODWIT_OK)
             receiver->recv->config.marker(receiver->recv->config.opaque, receiver->index, packet.epoch);
     }
@@ -230,4 +192,12 @@ void multifd_recv_free(struct multifd_recv *recv)
 void multifd_recv_info(const struct multifd_recv *recv, unsigned channel, struct godwit_channel_info *info)
 {
     counters_read(&recv->receivers[channel].counters, info);
+}
+
+uint64_t multifd_recv_progress(const struct multifd_recv *recv)
+{
+    uint64_t progress = 0;
+    for (unsigned i = 0; i < recv->config.count; i++)
+        progress += counters_get(&recv->receivers[i].counters.bytes) + counters_get(&recv->receivers[i].cleared);
+    return progress;
 }

@@ -1,9 +1,4 @@
-/*
- * The receiving half: one receiver thread per data channel, reading straight into guest memory.
- *
- * Memory is populated before it is stored to, extent by extent where a page has not been received before, so that a host
- * that is out of memory gives an error of the migration and not a signal.
- */
+/* The receiving half: one receiver thread per data channel, reading straight into guest memory. */
 #ifndef MULTIFD_RECV_H
 #define MULTIFD_RECV_H
 
@@ -17,9 +12,10 @@ struct multifd_recv;
 struct multifd_recv_config {
     struct ram *ram; /* borrowed until free; with received bitmaps */
     unsigned count;  /* channels that will attach */
+    bool placed;     /* puts were agreed on: records may say that their content was put before */
     int progress_ms; /* a record that stops half-way for so long has failed */
     /*
-     * Receiver thread: a channel's marker; everything of the epoch on it is stored. Between records a receiver waits
+     * Receiver thread: a channel's marker, in the order of epochs; everything of the epoch on it is stored. Between records a receiver waits
      * without a deadline of its own: whoever watches the control connection calls multifd_recv_stop.
      */
     void (*marker)(void *opaque, unsigned channel, uint32_t epoch);
@@ -40,6 +36,9 @@ enum godwit_err multifd_recv_attach(struct multifd_recv *recv, unsigned index, s
  * attach. */
 void multifd_recv_stop(struct multifd_recv *recv);
 void multifd_recv_free(struct multifd_recv *recv); /* NULL allowed */
+
+/* Any thread. A number that grows while receivers get anything done. */
+uint64_t multifd_recv_progress(const struct multifd_recv *recv);
 
 void multifd_recv_info(const struct multifd_recv *recv, unsigned channel, struct godwit_channel_info *info);
 

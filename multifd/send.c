@@ -87,6 +87,11 @@ void multifd_send_mark(struct multifd_send *send, uint32_t epoch)
     queue_mark(send->queue, epoch);
 }
 
+uint32_t multifd_send_marked(struct multifd_send *send)
+{
+    return queue_passed(send->queue);
+}
+
 void multifd_send_stop(struct multifd_send *send)
 {
     queue_end(send->queue);

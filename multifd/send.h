@@ -37,6 +37,10 @@ void multifd_send_submit(struct multifd_send *send, struct batch *batch);
 /* Engine thread. The epoch ends here: every channel carries its marker behind what was submitted before. */
 void multifd_send_mark(struct multifd_send *send, uint32_t epoch);
 
+/* Any thread. The last epoch whose marker every channel has sent, or is sending; 0: none. What lies above cannot have
+ * arrived. */
+uint32_t multifd_send_marked(struct multifd_send *send);
+
 /* Any thread, repeatedly: shuts the channels down and ends the senders. */
 void multifd_send_stop(struct multifd_send *send);
 /* Stops, joins, frees the channels. NULL allowed. */

@@ -55,7 +55,7 @@ static bool can_place(const struct sender *sender)
     for (unsigned i = 0; i < sender->out.count; i++) {
         struct ram_block *block = &sender->config->ram->blocks[sender->out.extents[i].block];
         if (block->mr == NULL || atomic_load_explicit(&block->remote, memory_order_acquire) == NULL)
-            return false; /* acquire: pairs with the engine's release when it publishes an imported key */
+            return false; /* acquire: pairs with the release of whoever publishes an imported key */
     }
     return sender->out.normal_pages > 0;
 }

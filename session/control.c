@@ -27,11 +27,11 @@ struct control {
     struct control_config config;
     pthread_t reader;
     atomic_bool stopping;
+    _Atomic uint64_t peer_progress;
 
     /* reader thread only */
     uint8_t *body;
     uint32_t received;
-    uint64_t peer_time; /* of its last heartbeat, echoed in ours */
 
     /* under lock */
     pthread_mutex_t lock;
@@ -40,7 +40,10 @@ struct control {
 
 static enum godwit_err send_locked(struct control *control, uint16_t type, const struct iovec *body, unsigned count)
 {
-    return record_send(control->config.channel, type, control->sent++, body, count, control->config.peer_timeout_ms);
+    enum godwit_err err =
+        record_send(control->config.channel, type, control->sent, body, count, control->config.peer_timeout_ms);
+    control->sent += err == GODWIT_OK; /* after a timeout nothing of it has left */
+    return err;
 }
 
 enum godwit_err control_send(struct control *control, uint16_t type, const struct iovec *body, unsigned count,
@@ -76,7 +79,7 @@ static bool heartbeat_send(struct control *control)
     uint8_t bytes[HEARTBEAT_SIZE];
     struct wire_out out = wire_out(bytes, sizeof bytes);
     wire_put_u64(&out, clock_now_ns());
-    wire_put_u64(&out, control->peer_time);
+    wire_put_u64(&out, control->config.progress(control->config.opaque));
     struct iovec body = {bytes, sizeof bytes};
     send_locked(control, RECORD_HEARTBEAT, &body, 1); /* a failure shows in the reader's next recv */
     pthread_mutex_unlock(&control->lock);
@@ -89,7 +92,8 @@ static enum godwit_err take_heartbeat(struct control *control, const struct reco
     if (header->size != HEARTBEAT_SIZE)
         return error_set(error, GODWIT_ERR_PROTOCOL, "malformed HEARTBEAT of %u bytes", header->size);
     struct wire_in in = wire_in(control->body, HEARTBEAT_SIZE);
-    control->peer_time = wire_get_u64(&in);
+    wire_get_u64(&in); /* the peer's clock: for people who read captures */
+    atomic_store_explicit(&control->peer_progress, wire_get_u64(&in), memory_order_relaxed);
     return GODWIT_OK;
 }
 
@@ -119,6 +123,20 @@ static enum godwit_err dispatch(struct control *control, const struct record_hea
     }
 }
 
+/* Is a sender held up beyond what its owner allows? */
+static enum godwit_err check_senders(struct control *control, struct godwit_error *error)
+{
+    if (pthread_mutex_trylock(&control->lock) != 0)
+        return control->config.check(control->config.opaque, error);
+    pthread_mutex_unlock(&control->lock);
+    return GODWIT_OK;
+}
+
+static int least(int a, int b)
+{
+    return a < b ? a : b;
+}
+
 static enum godwit_err read_records(struct control *control, struct godwit_error *error)
 {
     const struct control_config *config = &control->config;
@@ -129,11 +147,14 @@ static enum godwit_err read_records(struct control *control, struct godwit_error
         if (now >= due && heartbeat_send(control))
             due = now + (uint64_t)config->heartbeat_ms;
         uint64_t dead = heard + (uint64_t)config->peer_timeout_ms;
-        int wait = clock_left_ms(dead < due ? dead : due);
+        int wait = least(clock_left_ms(dead < due ? dead : due), CONTROL_TICK_MS);
         struct record_header header;
         enum godwit_err err = record_recv(config->channel, &header, control->body, control->received,
                                           wait > 0 ? wait : 1, config->peer_timeout_ms, error);
         if (err == GODWIT_ERR_TIMEOUT) {
+            err = check_senders(control, error);
+            if (err != GODWIT_OK)
+                return err;
             if (clock_now_ms() >= dead)
                 return error_set(error, GODWIT_ERR_PEER_DEAD, "%s has been silent for %d ms",
                                  channel_name(config->channel), config->peer_timeout_ms);
@@ -154,6 +175,7 @@ static void *reader_main(void *opaque)
     struct control *control = opaque;
     struct godwit_error error = {0};
     read_records(control, &error);
+    channel_shutdown(control->config.channel); /* whoever is sending need not wait for its own deadline */
     if (atomic_load(&control->stopping))
         error_set(&error, GODWIT_ERR_CLOSED, "control connection closed by this side");
     control->config.ended(control->config.opaque, &error);
@@ -181,6 +203,11 @@ destroy_lock:
 free_control:
     free(control);
     return error_set(error, GODWIT_ERR_NO_MEMORY, "cannot start the control thread");
+}
+
+uint64_t control_peer_progress(const struct control *control)
+{
+    return atomic_load_explicit(&control->peer_progress, memory_order_relaxed);
 }
 
 void control_stop(struct control *control)

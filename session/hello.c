@@ -15,7 +15,7 @@
 static const uint8_t hello_magic[8] = {'G', 'O', 'D', 'W', 'I', 'T', '\r', '\n'};
 static const uint8_t answer_magic[8] = {'G', 'O', 'D', 'W', 'I', 'T', '\n', '\r'};
 
-enum { HELLO_CRC_AT = 92, ANSWER_CRC_AT = 28 };
+enum { HELLO_CRC_AT = 92, ANSWER_CRC_AT = 28, GREET_TICK_MS = 50 };
 
 void hello_encode(const struct hello *hello, uint8_t bytes[HELLO_SIZE])
 {
@@ -128,25 +128,43 @@ enum godwit_err hello_answer_decode(const uint8_t *bytes, size_t size, struct he
     return GODWIT_OK;
 }
 
+/* Byte by byte, since a channel's own deadline starts anew with every byte that comes; it is a few hundred, once. */
+static enum godwit_err receive_by(struct channel *channel, uint8_t *bytes, size_t size, uint64_t deadline_ms,
+                                  const atomic_bool *cancel)
+{
+    for (size_t at = 0; at < size;) {
+        int left = clock_left_ms(deadline_ms);
+        enum godwit_err err = channel_recv_exact(channel, bytes + at, 1, left < GREET_TICK_MS ? left + 1 : GREET_TICK_MS);
+        if (err == GODWIT_OK)
+            at++;
+        else if (err != GODWIT_ERR_TIMEOUT || left == 0)
+            return err;
+        if (cancel != NULL && atomic_load(cancel))
+            return GODWIT_ERR_CANCELLED;
+    }
+    return GODWIT_OK;
+}
+
 static enum godwit_err answer_receive(struct channel *channel, struct hello_answer *answer, uint64_t deadline_ms,
-                                      struct godwit_error *error)
+                                      const atomic_bool *cancel, struct godwit_error *error)
 {
     uint8_t bytes[ANSWER_SIZE + ANSWER_TEXT_MAX];
     size_t text = 0;
-    enum godwit_err err = channel_recv_exact(channel, bytes, ANSWER_SIZE, clock_left_ms(deadline_ms));
+    enum godwit_err err = receive_by(channel, bytes, ANSWER_SIZE, deadline_ms, cancel);
     if (err == GODWIT_OK) {
         err = hello_answer_text_size(bytes, &text, error);
         if (err != GODWIT_OK)
             return err;
         if (text > 0)
-            err = channel_recv_exact(channel, bytes + ANSWER_SIZE, text, clock_left_ms(deadline_ms));
+            err = receive_by(channel, bytes + ANSWER_SIZE, text, deadline_ms, cancel);
     }
     if (err != GODWIT_OK)
         return error_set(error, err, "no answer to our hello: %s", godwit_err_text(err));
     return hello_answer_decode(bytes, ANSWER_SIZE + text, answer, error);
 }
 
-enum godwit_err hello_greet(struct channel *channel, const struct hello *hello, int timeout_ms, struct godwit_error *error)
+enum godwit_err hello_greet(struct channel *channel, const struct hello *hello, int timeout_ms,
+                            const atomic_bool *cancel, struct godwit_error *error)
 {
     uint64_t deadline = clock_now_ms() + (uint64_t)timeout_ms;
     uint8_t bytes[HELLO_SIZE];
@@ -156,7 +174,7 @@ enum godwit_err hello_greet(struct channel *channel, const struct hello *hello, 
         return error_set(error, err, "cannot send our hello: %s", godwit_err_text(err));
 
     struct hello_answer answer;
-    err = answer_receive(channel, &answer, deadline, error);
+    err = answer_receive(channel, &answer, deadline, cancel, error);
     if (err != GODWIT_OK)
         return err;
     if (answer.code != GODWIT_OK)

@@ -5,6 +5,7 @@
 #ifndef SESSION_HELLO_H
 #define SESSION_HELLO_H
 
+#include <stdatomic.h>
 #include <stdint.h>
 
 #include "transport/channel.h"
@@ -52,9 +53,10 @@ enum godwit_err hello_answer_text_size(const uint8_t bytes[ANSWER_SIZE], size_t 
 enum godwit_err hello_answer_decode(const uint8_t *bytes, size_t size, struct hello_answer *answer,
                                     struct godwit_error *error);
 
-/* Connecting side: sends the hello and waits for the answer. A refusal is the listener's own code and words. */
+/* Connecting side: sends the hello and waits for the answer, timeout_ms for all of it; CANCELLED soon after *cancel (may be
+ * NULL) reads true. A refusal is the listener's own code and words. */
 enum godwit_err hello_greet(struct channel *channel, const struct hello *hello, int timeout_ms,
-                            struct godwit_error *error);
+                            const atomic_bool *cancel, struct godwit_error *error);
 /* Listening side. */
 enum godwit_err hello_receive(struct channel *channel, struct hello *hello, int timeout_ms, struct godwit_error *error);
 enum godwit_err hello_reply(struct channel *channel, enum godwit_err code, const char *text, int timeout_ms);

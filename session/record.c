@@ -86,16 +86,22 @@ enum godwit_err record_send(struct channel *channel, uint16_t type, uint32_t seq
     uint8_t bytes[RECORD_HEADER_SIZE];
     record_header_encode(&header, body, count, bytes);
     enum godwit_err err = channel_send(channel, bytes, sizeof bytes, body, count, timeout_ms);
-    return err == GODWIT_OK ? channel_flush(channel, timeout_ms) : err;
+    /* Also after a failure: what was taken of the body may be referenced until then, and it is the caller's again. */
+    enum godwit_err flushed = channel_flush(channel, timeout_ms);
+    return err != GODWIT_OK ? err : flushed;
 }
 
 enum godwit_err record_recv(struct channel *channel, struct record_header *header, uint8_t *body, uint32_t sequence,
                             int first_ms, int rest_ms, struct godwit_error *error)
 {
     uint8_t bytes[RECORD_HEADER_SIZE];
-    enum godwit_err err = channel_recv_exact(channel, bytes, sizeof bytes, first_ms);
+    enum godwit_err err = channel_recv_exact(channel, bytes, 1, first_ms);
     if (err == GODWIT_ERR_TIMEOUT)
         return err;
+    if (err == GODWIT_OK) /* the rest may be a retransmission away: the short wait for a first byte must not cut it */
+        err = channel_recv_exact(channel, bytes + 1, sizeof bytes - 1, rest_ms);
+    if (err == GODWIT_ERR_TIMEOUT)
+        err = GODWIT_ERR_STALLED;
     if (err != GODWIT_OK)
         return error_set(error, err, "control connection: %s", godwit_err_text(err));
     err = record_header_decode(bytes, header, error);

@@ -32,7 +32,8 @@
     X(GODWIT_ERR_PEER_DEAD, "no sign of life from the peer")                 \
     X(GODWIT_ERR_GUEST, "a guest operation failed")                          \
     X(GODWIT_ERR_SWITCHOVER_TIMEOUT, "the switchover took too long")         \
-    X(GODWIT_ERR_OUTCOME_UNKNOWN, "the outcome of the switchover is unknown")
+    X(GODWIT_ERR_OUTCOME_UNKNOWN, "the outcome of the switchover is unknown") \
+    X(GODWIT_ERR_NOT_RESUMED, "the guest could not be resumed")
 
 const char *godwit_err_text(enum godwit_err code)
 {

@@ -40,6 +40,7 @@ enum godwit_err {
     GODWIT_ERR_GUEST = 203,              /* a guest operation failed */
     GODWIT_ERR_SWITCHOVER_TIMEOUT = 204, /* the stop phase outlived switchover-timeout */
     GODWIT_ERR_OUTCOME_UNKNOWN = 205,    /* RUN was sent and nobody answers: see godwit_source_outcome() */
+    GODWIT_ERR_NOT_RESUMED = 206, /* the guest is stopped here, resuming it failed: see godwit_source_resume() */
 };
 
 enum { GODWIT_ERROR_TEXT = 512 };

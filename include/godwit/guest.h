@@ -4,7 +4,8 @@
  *
  * All operations are called from one thread at a time, the one inside godwit_source_migrate() or
  * godwit_destination_serve(), never from a sender or receiver thread. They may block; while they do, heartbeats go on.
- * A NULL operation means the default stated with it.
+ * A NULL operation means the default stated with it. One that fails returns a code, and should fill *error, which is
+ * never NULL, with the cause; its code alone is enough.
  */
 #ifndef GODWIT_GUEST_H
 #define GODWIT_GUEST_H
@@ -72,7 +73,8 @@ struct godwit_guest_ops {
 
     /*
      * Both sides. After stop returns nobody writes guest memory until resume. The source calls stop once and resume only
-     * when the migration ends without the guest having run elsewhere; the destination calls resume once, at RUN.
+     * when the migration ends without the guest having run elsewhere; the destination calls resume once, at RUN. A resume
+     * that fails leaves the guest stopped.
      * Default: a guest that does not run.
      */
     enum godwit_err (*stop)(void *self, struct godwit_error *error);
@@ -96,7 +98,7 @@ struct godwit_guest_ops {
     /*
      * Both sides: external resources of the guest, such as disk locks. The source calls release before it lets the
      * destination run and reclaim before it resumes the guest itself after that; the destination calls reclaim before
-     * resume. Default: none.
+     * resume, and release when either fails. Each may be called after the other has failed half-way. Default: none.
      */
     enum godwit_err (*release)(void *self, struct godwit_error *error);
     enum godwit_err (*reclaim)(void *self, struct godwit_error *error);

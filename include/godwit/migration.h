@@ -44,8 +44,9 @@ GODWIT_API enum godwit_err godwit_source_new(const struct godwit_guest *guest, c
 /*
  * Migrates the guest to uri ("tcp:HOST:PORT", "unix:PATH"). Blocks until the end:
  *   GODWIT_OK                    the guest runs on the destination; here it stays stopped
- *   GODWIT_ERR_CANCELLED, other  it runs on here (status cancelled or failed)
  *   GODWIT_ERR_OUTCOME_UNKNOWN   it is stopped here and may run there: godwit_source_outcome() asks again
+ *   GODWIT_ERR_NOT_RESUMED       it is stopped here and runs nowhere: godwit_source_resume() tries again
+ *   GODWIT_ERR_CANCELLED, other  it runs on here (status cancelled or failed)
  * Once per source object, again only after a failure that left the guest running here.
  */
 GODWIT_API enum godwit_err godwit_source_migrate(struct godwit_source *source, const char *uri,
@@ -58,7 +59,8 @@ GODWIT_API enum godwit_err godwit_source_migrate(struct godwit_source *source, c
 GODWIT_API enum godwit_outcome godwit_source_outcome(struct godwit_source *source, int timeout_ms,
                                                      struct godwit_error *error);
 
-/* After GODWIT_ERR_OUTCOME_UNKNOWN, on a human's word that the guest does not run elsewhere: resumes it here. */
+/* Resumes a guest that a migration left stopped here: after GODWIT_ERR_NOT_RESUMED, or after GODWIT_ERR_OUTCOME_UNKNOWN on
+ * a human's word that it does not run elsewhere. INVALID while a migration runs, or when there is no such guest. */
 GODWIT_API enum godwit_err godwit_source_resume(struct godwit_source *source, struct godwit_error *error);
 
 /* Asks a running migration to end; it returns GODWIT_ERR_CANCELLED unless RUN was sent already. Async-signal-safe. */
@@ -104,7 +106,8 @@ GODWIT_API enum godwit_err godwit_destination_serve(struct godwit_destination *d
 /* Ends a running serve (GODWIT_ERR_CANCELLED) unless RUN has arrived. Async-signal-safe. */
 GODWIT_API void godwit_destination_cancel(struct godwit_destination *destination);
 
-/* Changes an option. multifd-channels sizes the listen backlog: after listen it is BUSY, with the remedy. */
+/* Changes an option. After listen only those that are GODWIT_SET_LIVE, others are BUSY: multifd-channels sizes the listen
+ * backlog, for one. */
 GODWIT_API enum godwit_err godwit_destination_set(struct godwit_destination *destination, const char *name,
                                                   const char *value, struct godwit_error *error);
 
