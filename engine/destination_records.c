@@ -45,7 +45,7 @@ static enum godwit_err take_locked(struct session *session, const struct record_
     case RECORD_OFFER:
         return take_offer(session, body, header->size, error);
     case RECORD_STATE:
-        if (session->recv == NULL || session->attached != session->offer.channels || session->committed)
+        if (session->recv == NULL || session->committed)
             return error_set(error, GODWIT_ERR_PROTOCOL, "STATE outside of a migration");
         return state_set_add(&session->states, body, header->size, error);
     case RECORD_COMMIT:

@@ -283,12 +283,12 @@ static void await_reason(struct godwit_source *source, struct godwit_error *erro
 /* The guest runs on here; what is told to the user is why, and if even that failed, that too. */
 static enum godwit_err give_up(struct godwit_source *source, struct godwit_error *error)
 {
-    if (error->code == GODWIT_ERR_CANCELLED)
-        source_set_status(source, GODWIT_STATUS_CANCELLING);
     struct godwit_error worse = {0};
     enum godwit_err revived = source_revive(source, &worse);
     await_reason(source, error);
     bool cancelled = error->code == GODWIT_ERR_CANCELLED;
+    if (cancelled)
+        source_set_status(source, GODWIT_STATUS_CANCELLING);
     if (source->control != NULL)
         control_send_error(source->control, error);
     if (revived != GODWIT_OK)

@@ -11,7 +11,7 @@ enum { STATE_LAST = 1 << 0 };
 
 enum godwit_err godwit_state_write(struct godwit_state_writer *writer, const void *data, size_t size)
 {
-    if (writer->before + writer->size + size > STATE_STREAM_MAX)
+    if (size > STATE_STREAM_MAX - writer->before - writer->size) /* what is there never exceeds it */
         return GODWIT_ERR_TOO_BIG;
     if (size > writer->room - writer->size) {
         size_t room = writer->room > 0 ? writer->room : 4096;

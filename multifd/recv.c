@@ -99,8 +99,11 @@ static enum godwit_err take_pages(struct receiver *receiver, const struct packet
 static enum godwit_err take_record(struct receiver *receiver, struct godwit_error *error)
 {
     struct packet packet;
-    enum godwit_err err =
-        channel_recv_exact(receiver->channel, receiver->head, PACKET_HEADER_SIZE, CHANNEL_FOREVER);
+    enum godwit_err err;
+    do /* silence before its first byte is no failure; a header that stops half-way is one (STALLED) */
+        err = channel_recv_exact(receiver->channel, receiver->head, PACKET_HEADER_SIZE,
+                                 receiver->recv->config.progress_ms);
+    while (err == GODWIT_ERR_TIMEOUT);
     if (err != GODWIT_OK)
         return channel_failed(receiver, err, error);
     uint64_t start = clock_now_ns();

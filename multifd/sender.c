@@ -131,9 +131,10 @@ static enum godwit_err send_marker(struct sender *sender, uint32_t epoch)
 {
     struct packet packet = {.type = PACKET_MARKER, .epoch = epoch, .sequence = sender->sequence++};
     size_t head = packet_encode(&packet, NULL, sender->head);
-    enum godwit_err err = channel_send(sender->channel, sender->head, head, NULL, 0, sender->config->progress_ms);
+    /* The marker comes last: once it is out the destination may be done with this channel, and close it. */
+    enum godwit_err err = channel_flush(sender->channel, sender->config->progress_ms);
     if (err == GODWIT_OK)
-        err = channel_flush(sender->channel, sender->config->progress_ms);
+        err = channel_send(sender->channel, sender->head, head, NULL, 0, sender->config->progress_ms);
     counters_add(&sender->counters.bytes, head);
     return err;
 }

@@ -58,17 +58,24 @@ enum godwit_err control_send(struct control *control, uint16_t type, const struc
     return GODWIT_OK;
 }
 
-void control_send_error(struct control *control, const struct godwit_error *why)
+static enum godwit_err send_error_locked(struct control *control, const struct godwit_error *why)
 {
     uint8_t head[ERROR_FIXED_SIZE];
-    size_t text = strnlen(why->text, GODWIT_ERROR_TEXT - 1);
+    char text[GODWIT_ERROR_TEXT];
+    size_t size = strnlen(why->text, GODWIT_ERROR_TEXT - 1);
     struct wire_out out = wire_out(head, sizeof head);
     wire_put_u16(&out, (uint16_t)why->code);
-    wire_put_u16(&out, (uint16_t)text);
-    char copy[GODWIT_ERROR_TEXT];
-    memcpy(copy, why->text, text);
-    struct iovec body[] = {{head, sizeof head}, {copy, text}};
-    control_send(control, RECORD_ERROR, body, 2, NULL);
+    wire_put_u16(&out, (uint16_t)size);
+    memcpy(text, why->text, size);
+    struct iovec body[] = {{head, sizeof head}, {text, size}};
+    return send_locked(control, RECORD_ERROR, body, 2);
+}
+
+void control_send_error(struct control *control, const struct godwit_error *why)
+{
+    pthread_mutex_lock(&control->lock);
+    send_error_locked(control, why);
+    pthread_mutex_unlock(&control->lock);
 }
 
 /* False while another thread is sending. */
@@ -175,7 +182,12 @@ static void *reader_main(void *opaque)
     struct control *control = opaque;
     struct godwit_error error = {0};
     read_records(control, &error);
-    channel_shutdown(control->config.channel); /* whoever is sending need not wait for its own deadline */
+    /* Who broke the protocol is told how, unless a sender is stuck; then whoever is sending need not wait any longer. */
+    if (error.code == GODWIT_ERR_PROTOCOL && pthread_mutex_trylock(&control->lock) == 0) {
+        send_error_locked(control, &error);
+        pthread_mutex_unlock(&control->lock);
+    }
+    channel_shutdown(control->config.channel);
     if (atomic_load(&control->stopping))
         error_set(&error, GODWIT_ERR_CLOSED, "control connection closed by this side");
     control->config.ended(control->config.opaque, &error);
