@@ -18,13 +18,12 @@
 #include <string.h>
 
 #include "engine/host_memory.h"
+#include "engine/reason.h"
 #include "engine/transports.h"
 #include "multifd/bitmap.h"
 #include "transport/clock.h"
 #include "transport/error.h"
 #include "transport/wire.h"
-
-enum { REASON_MS = 300 /* for a better reason than a broken channel */ };
 
 static void emit(struct godwit_destination *destination, enum godwit_event_kind kind, uint64_t value, const char *text)
 {
@@ -53,10 +52,7 @@ void session_fail(struct session *session, const struct godwit_error *error)
 {
     struct godwit_destination *destination = session->destination;
     pthread_mutex_lock(&destination->lock);
-    /* A broken channel is often the consequence of what the source says on the control connection. */
-    enum godwit_err before = session->failure.code;
-    bool channel_only = before >= 100 && before < 200;
-    if (before == GODWIT_OK || (channel_only && (error->code >= 200 || error->code == GODWIT_ERR_CANCELLED)))
+    if (reason_is_better(error->code, session->failure.code))
         session->failure = *error;
     pthread_cond_broadcast(&destination->changed);
     pthread_mutex_unlock(&destination->lock);
@@ -398,7 +394,7 @@ static void wait_goodbye(struct session *session)
     pthread_mutex_lock(&destination->lock);
     while (!session->bye && session->failure.code == GODWIT_OK && clock_left_ms(deadline) > 0)
         pthread_cond_clockwait(&destination->changed, &destination->lock, CLOCK_MONOTONIC, &until);
-    destination->goodbye = session->bye;
+    destination->goodbye = destination->goodbye || session->bye; /* it may have been told the outcome meanwhile */
     pthread_mutex_unlock(&destination->lock);
 }
 
@@ -440,12 +436,12 @@ static void tear_down(struct session *session)
 static void await_reason(struct session *session, struct godwit_error *error)
 {
     struct godwit_destination *destination = session->destination;
-    uint64_t deadline = clock_now_ms() + REASON_MS;
+    uint64_t deadline = clock_now_ms() + REASON_WAIT_MS;
     struct timespec until = clock_timespec(deadline * 1000000u);
     pthread_mutex_lock(&destination->lock);
-    while (error->code >= 100 && error->code < 200 && session->control != NULL && clock_left_ms(deadline) > 0) {
+    while (reason_is_lost_channel(error->code) && session->control != NULL && clock_left_ms(deadline) > 0) {
         pthread_cond_clockwait(&destination->changed, &destination->lock, CLOCK_MONOTONIC, &until);
-        if (session->failure.code != GODWIT_OK)
+        if (reason_is_better(session->failure.code, error->code))
             *error = session->failure;
     }
     pthread_mutex_unlock(&destination->lock);

@@ -14,10 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/reason.h"
 #include "transport/clock.h"
 #include "transport/error.h"
-
-enum { REASON_MS = 300 /* for a better reason than a broken channel */ };
 
 /* ---- shared with the other files ---- */
 
@@ -46,17 +45,10 @@ uint64_t source_option(struct godwit_source *source, const char *name)
     return value;
 }
 
-/* A broken channel is often the consequence of what the peer says on another: its own words are the better reason. */
-static bool better_reason(enum godwit_err now, enum godwit_err before)
-{
-    bool channel_only = before >= 100 && before < 200;
-    return before == GODWIT_OK || (channel_only && (now >= 200 || now == GODWIT_ERR_CANCELLED));
-}
-
 void source_fail(struct godwit_source *source, const struct godwit_error *error)
 {
     pthread_mutex_lock(&source->lock);
-    if (better_reason(error->code, source->failure.code))
+    if (reason_is_better(error->code, source->failure.code))
         source->failure = *error;
     pthread_cond_broadcast(&source->changed);
     pthread_mutex_unlock(&source->lock);
@@ -270,11 +262,11 @@ static void publish_end(struct godwit_source *source, enum godwit_status status,
 /* The other connection may be about to say why: give it a moment. */
 static void await_reason(struct godwit_source *source, struct godwit_error *error)
 {
-    uint64_t deadline = clock_now_ms() + REASON_MS;
+    uint64_t deadline = clock_now_ms() + REASON_WAIT_MS;
     pthread_mutex_lock(&source->lock);
-    while (error->code >= 100 && error->code < 200 && source->control != NULL && clock_left_ms(deadline) > 0) {
+    while (reason_is_lost_channel(error->code) && source->control != NULL && clock_left_ms(deadline) > 0) {
         source_wait_tick(source);
-        if (better_reason(source->failure.code, error->code))
+        if (reason_is_better(source->failure.code, error->code))
             *error = source->failure;
     }
     pthread_mutex_unlock(&source->lock);

@@ -21,7 +21,7 @@
 #include "transport/error.h"
 #include "transport/wire.h"
 
-enum { HEARTBEAT_SIZE = 16, ERROR_FIXED_SIZE = 4 };
+enum { HEARTBEAT_SIZE = 16, ERROR_FIXED_SIZE = 4, TELL_WAIT_MS = 200 };
 
 struct control {
     struct control_config config;
@@ -32,6 +32,7 @@ struct control {
     /* reader thread only */
     uint8_t *body;
     uint32_t received;
+    bool own_error; /* it ended because of what this side found wrong */
 
     /* under lock */
     pthread_mutex_t lock;
@@ -42,7 +43,7 @@ static enum godwit_err send_locked(struct control *control, uint16_t type, const
 {
     enum godwit_err err =
         record_send(control->config.channel, type, control->sent, body, count, control->config.peer_timeout_ms);
-    control->sent += err == GODWIT_OK; /* after a timeout nothing of it has left */
+    control->sent += err != GODWIT_ERR_TIMEOUT; /* after a timeout nothing of it has left */
     return err;
 }
 
@@ -167,14 +168,26 @@ static enum godwit_err read_records(struct control *control, struct godwit_error
                                  channel_name(config->channel), config->peer_timeout_ms);
             continue;
         }
+        control->own_error = err == GODWIT_ERR_PROTOCOL;
         if (err != GODWIT_OK)
             return err;
         control->received++;
         heard = clock_now_ms();
         err = dispatch(control, &header, error);
+        control->own_error = err != GODWIT_OK && (header.type != RECORD_ERROR || err == GODWIT_ERR_PROTOCOL);
         if (err != GODWIT_OK)
             return err;
     }
+}
+
+/* Who is in the wrong is told, unless a sender is stuck: that one must not wait any longer. */
+static void tell_peer(struct control *control, const struct godwit_error *error)
+{
+    struct timespec until = clock_timespec(clock_now_ns() + TELL_WAIT_MS * UINT64_C(1000000));
+    if (pthread_mutex_clocklock(&control->lock, CLOCK_MONOTONIC, &until) != 0)
+        return;
+    send_error_locked(control, error);
+    pthread_mutex_unlock(&control->lock);
 }
 
 static void *reader_main(void *opaque)
@@ -182,11 +195,8 @@ static void *reader_main(void *opaque)
     struct control *control = opaque;
     struct godwit_error error = {0};
     read_records(control, &error);
-    /* Who broke the protocol is told how, unless a sender is stuck; then whoever is sending need not wait any longer. */
-    if (error.code == GODWIT_ERR_PROTOCOL && pthread_mutex_trylock(&control->lock) == 0) {
-        send_error_locked(control, &error);
-        pthread_mutex_unlock(&control->lock);
-    }
+    if (control->own_error)
+        tell_peer(control, &error);
     channel_shutdown(control->config.channel);
     if (atomic_load(&control->stopping))
         error_set(&error, GODWIT_ERR_CLOSED, "control connection closed by this side");

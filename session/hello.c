@@ -59,6 +59,10 @@ enum godwit_err hello_decode(const uint8_t bytes[HELLO_SIZE], struct hello *hell
     wire_get_zeros(&in, 4);
     wire_get_bytes(&in, got.token, TOKEN_SIZE);
     wire_get_zeros(&in, 20);
+    static const uint8_t no_token[TOKEN_SIZE];
+    bool first = role == HELLO_CONTROL && got.epoch == 0;
+    if (first && (got.channel != 0 || memcmp(got.token, no_token, sizeof no_token) != 0))
+        return error_set(error, GODWIT_ERR_PROTOCOL, "malformed hello: a first control connection has no channel or token");
     if (in.failed || role > HELLO_STREAM)
         return error_set(error, GODWIT_ERR_PROTOCOL, "malformed hello: reserved bytes or role %u", role);
     got.role = (enum hello_role)role;

@@ -118,6 +118,9 @@ enum godwit_err acceptance_decode(const void *bytes, size_t size, struct accepta
         acceptance->token_count > NEGOTIATE_CHANNELS_MAX + 1)
         return error_set(error, GODWIT_ERR_PROTOCOL, "malformed ACCEPT of %zu bytes", size);
     wire_get_bytes(&in, acceptance->fresh, acceptance->block_count);
+    for (unsigned i = 0; i < acceptance->block_count; i++)
+        if (acceptance->fresh[i] > 1)
+            return error_set(error, GODWIT_ERR_PROTOCOL, "malformed ACCEPT: block %u is neither fresh nor used", i);
     for (unsigned i = 0; i < acceptance->token_count; i++) {
         struct token *token = &acceptance->tokens[i];
         token->role = (enum hello_role)wire_get_u8(&in);
