@@ -10,7 +10,7 @@
  * guest that cannot be resumed is a failure, and then too it has never run.
  *
  * Teardown: under the lock the session becomes unreachable for the door; then receivers are joined, then the control
- * thread; then nobody holds a pointer to the session but the caller.
+ * thread, and only then either is freed; then nobody holds a pointer to the session but the caller.
  */
 #include "engine/destination.h"
 
@@ -425,8 +425,10 @@ static void tear_down(struct session *session)
     destination->info.total_time_ms = clock_now_ms() - session->start_ms;
     destination->session = NULL; /* the door finds it no more */
     pthread_mutex_unlock(&destination->lock);
+    if (session->recv != NULL)
+        multifd_recv_stop(session->recv); /* they acknowledge by the control connection */
+    control_free(session->control);       /* which counts their progress */
     multifd_recv_free(session->recv);
-    control_free(session->control);
     ram_free(session->ram);
     domain_free(session->domain);
     session_free(session);

@@ -16,7 +16,8 @@
 static void add_joined(struct batch *out, unsigned block, uint64_t first, enum extent_kind kind)
 {
     struct extent *last = out->count > 0 ? &out->extents[out->count - 1] : NULL;
-    if (last == NULL || last->kind != kind || last->block != block || last->first + last->pages != first) {
+    if (last == NULL || last->kind != kind || last->block != block || last->first + last->pages != first ||
+        last->pages == UINT32_MAX) {
         batch_add(out, block, first, 1, kind);
         return;
     }

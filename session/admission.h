@@ -9,7 +9,7 @@
 
 #include "session/hello.h"
 
-enum { ADMISSION_PLACES = 320 }; /* connections at the door at once: all channels of a migration and slack */
+enum { ADMISSION_PLACES = 340 }; /* connections at the door at once: all channels of a migration and slack */
 
 struct admission;
 

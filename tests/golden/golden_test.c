@@ -350,8 +350,10 @@ static enum godwit_err wait_failure(struct reader *reader, struct channel *chann
 
 static void reader_close(struct reader *reader)
 {
-    multifd_recv_free(reader->session->recv);
+    if (reader->session->recv != NULL)
+        multifd_recv_stop(reader->session->recv);
     control_free(reader->session->control);
+    multifd_recv_free(reader->session->recv);
     ram_free(reader->session->ram);
     session_free(reader->session);
     pair_close(&reader->control);

@@ -108,17 +108,14 @@ Test(send, stop_from_another_thread_wakes_the_engine)
 
 Test(send, stop_ends_senders_that_wait_for_the_rate_limit)
 {
-    struct transfer_setup setup = transfer_setup();
+    struct transfer_setup setup = deaf_setup(PAIR_LOOP);
     struct transfer transfer;
-    setup.zeros = false;
-    setup.limit = 1000;
+    setup.limit = 1000; /* the first batch may go; for the next ones half an hour is too short */
     transfer_open(&transfer, &setup);
-    for (unsigned i = 0; i < 4; i++)
-        transfer_zeros(&transfer, 1, 0, i, 1);
     fill(&transfer);
     cr_assert_eq(gate_count(&transfer.send_failed), 0, "they wait");
     multifd_send_stop(transfer.send);
-    cr_assert(gate_wait(&transfer.send_failed, 2, 5000), "stop alone sets them free: they find their channels closed");
+    cr_assert(gate_wait(&transfer.send_failed, 1, 5000), "stop alone sets them free: they find their channels closed");
     transfer_close(&transfer);
 }
 

@@ -338,7 +338,7 @@ Test(control, error_of_the_owner_ends_it)
     couple_open(&couple, PAIR_LOOP, PATIENT_MS);
     couple.b.veto = GODWIT_ERR_PROTOCOL;
     cr_assert_eq(side_send(&couple.a, RECORD_BYE, 0), GODWIT_OK);
-    cr_assert_eq(side_send(&couple.a, RECORD_RUN, 0), GODWIT_OK);
+    side_send(&couple.a, RECORD_RUN, 0); /* or it finds the connection ended already */
     expect_end(&couple.b, GODWIT_ERR_PROTOCOL, "no BYE was due");
     cr_assert_eq(gate_count(&couple.b.records), 1, "nothing is dispatched behind it");
     couple_close(&couple);
