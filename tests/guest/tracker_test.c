@@ -1,4 +1,4 @@
-/* The dirty tracker: exact on every backing, and no write lost under concurrent writers. */
+/* The dirty tracker of either kind: exact on every backing, and no write lost under concurrent writers. */
 #include <criterion/criterion.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -14,13 +14,21 @@
 
 enum { PAGES = 2048, WORDS = PAGES / 64, PAGE_WORDS = 512 };
 
-TestSuite(tracker, .timeout = 60);
+TestSuite(tracker_scan, .timeout = 60);
+TestSuite(tracker_fault, .timeout = 60);
 
-static struct godwit_tracker *open_tracker(void)
+/* One case, run with each kind of tracker: TRACKER_TEST(name) { ... kind ... } */
+#define TRACKER_TEST(name)                                  \
+    static void name(enum godwit_tracker_kind kind);        \
+    Test(tracker_scan, name) { name(GODWIT_TRACKER_SCAN); } \
+    Test(tracker_fault, name) { name(GODWIT_TRACKER_FAULT); } \
+    static void name(enum godwit_tracker_kind kind)
+
+static struct godwit_tracker *open_tracker(enum godwit_tracker_kind kind)
 {
     struct godwit_tracker *tracker = NULL;
     struct godwit_error error = {0};
-    enum godwit_err err = godwit_tracker_new(&tracker, &error);
+    enum godwit_err err = godwit_tracker_new_kind(kind, &tracker, &error);
     if (err == GODWIT_ERR_UNSUPPORTED || err == GODWIT_ERR_SYSTEM)
         cr_skip_test("%s", error.text);
     cr_assert_eq(err, GODWIT_OK, "%s", error.text);
@@ -58,9 +66,9 @@ static bool has(const uint64_t *bitmap, unsigned page)
     return bitmap[page / 64] >> page % 64 & 1;
 }
 
-static void check_exactness(enum memory_backing backing)
+static void check_exactness(enum godwit_tracker_kind kind, enum memory_backing backing)
 {
-    struct godwit_tracker *tracker = open_tracker();
+    struct godwit_tracker *tracker = open_tracker(kind);
     struct memory ram = get_ram(backing, PAGES);
     volatile char *bytes = ram.addr;
     uint64_t bitmap[WORDS];
@@ -87,18 +95,18 @@ static void check_exactness(enum memory_backing backing)
     memory_free(&ram);
 }
 
-Test(tracker, reports_exactly_the_pages_written_in_a_memfd)
+TRACKER_TEST(reports_exactly_the_pages_written_in_a_memfd)
 {
-    check_exactness(MEMORY_MEMFD);
+    check_exactness(kind, MEMORY_MEMFD);
 }
-Test(tracker, reports_exactly_the_pages_written_in_anonymous_memory_on_huge_pages)
+TRACKER_TEST(reports_exactly_the_pages_written_in_anonymous_memory_on_huge_pages)
 {
-    check_exactness(MEMORY_ANON);
+    check_exactness(kind, MEMORY_ANON);
 }
 
-Test(tracker, reports_on_hugetlb_in_whole_huge_pages)
+TRACKER_TEST(reports_on_hugetlb_in_whole_huge_pages)
 {
-    struct godwit_tracker *tracker = open_tracker();
+    struct godwit_tracker *tracker = open_tracker(kind);
     struct memory ram;
     uint64_t bitmap[WORDS];
     if (memory_alloc(&ram, MEMORY_HUGETLB, PAGES * 4096, false, NULL))
@@ -113,9 +121,9 @@ Test(tracker, reports_on_hugetlb_in_whole_huge_pages)
     memory_free(&ram);
 }
 
-static void check_holes(enum memory_backing backing, bool huge)
+static void check_holes(enum godwit_tracker_kind kind, enum memory_backing backing, bool huge)
 {
-    struct godwit_tracker *tracker = open_tracker();
+    struct godwit_tracker *tracker = open_tracker(kind);
     struct memory ram = get_ram(backing, PAGES);
     uint64_t bitmap[WORDS];
     volatile char *bytes = ram.addr;
@@ -125,7 +133,10 @@ static void check_holes(enum memory_backing backing, bool huge)
     cr_expect_eq(sync_count(tracker, &ram, bitmap), 0);
     char sum = bytes[5 * 4096];
     (void)sum;
-    cr_expect_eq(sync_count(tracker, &ram, bitmap), 0, "reading a hole is not writing");
+    unsigned touched = kind == GODWIT_TRACKER_FAULT && backing == MEMORY_ANON;
+    cr_expect_eq(sync_count(tracker, &ram, bitmap), touched, "reading a hole is not writing, but a first touch");
+    cr_expect_eq(bytes[5 * 4096], 0);
+    cr_expect_eq(sync_count(tracker, &ram, bitmap), 0, "reading it again is neither");
     bytes[5 * 4096] = 1;
     bytes[1500 * 4096] = 1;
     unsigned count = sync_count(tracker, &ram, bitmap);
@@ -136,22 +147,22 @@ static void check_holes(enum memory_backing backing, bool huge)
     memory_free(&ram);
 }
 
-Test(tracker, reports_holes_that_are_filled_in_a_memfd)
+TRACKER_TEST(reports_holes_that_are_filled_in_a_memfd)
 {
-    check_holes(MEMORY_MEMFD, true);
+    check_holes(kind, MEMORY_MEMFD, true);
 }
-Test(tracker, reports_holes_that_are_filled_in_anonymous_memory)
+TRACKER_TEST(reports_holes_that_are_filled_in_anonymous_memory)
 {
-    check_holes(MEMORY_ANON, false);
+    check_holes(kind, MEMORY_ANON, false);
 }
-Test(tracker, reports_holes_that_are_filled_by_huge_pages)
+TRACKER_TEST(reports_holes_that_are_filled_by_huge_pages)
 {
-    check_holes(MEMORY_ANON, true);
+    check_holes(kind, MEMORY_ANON, true);
 }
 
-Test(tracker, keeps_holes_of_anonymous_memory_visible_while_started)
+TRACKER_TEST(keeps_holes_of_anonymous_memory_visible_while_started)
 {
-    struct godwit_tracker *tracker = open_tracker();
+    struct godwit_tracker *tracker = open_tracker(kind);
     struct memory ram = get_ram(MEMORY_ANON, PAGES);
     madvise(ram.addr, ram.size, MADV_NOHUGEPAGE);
     memset((char *)ram.addr + 100 * 4096, 1, 7 * 4096);
@@ -164,9 +175,9 @@ Test(tracker, keeps_holes_of_anonymous_memory_visible_while_started)
     memory_free(&ram);
 }
 
-Test(tracker, does_not_report_pages_that_are_mapped_late_and_only_read)
+TRACKER_TEST(does_not_report_pages_that_are_mapped_late_and_only_read)
 {
-    struct godwit_tracker *tracker = open_tracker();
+    struct godwit_tracker *tracker = open_tracker(kind);
     struct memory ram = get_ram(MEMORY_MEMFD, PAGES);
     uint64_t bitmap[WORDS];
     char page[4096] = {7};
@@ -182,9 +193,9 @@ Test(tracker, does_not_report_pages_that_are_mapped_late_and_only_read)
     memory_free(&ram);
 }
 
-Test(tracker, reads_a_part_of_a_range_into_bit_zero_and_ors)
+TRACKER_TEST(reads_a_part_of_a_range_into_bit_zero_and_ors)
 {
-    struct godwit_tracker *tracker = open_tracker();
+    struct godwit_tracker *tracker = open_tracker(kind);
     struct memory ram = get_ram(MEMORY_MEMFD, PAGES);
     start(tracker, &ram);
     char *bytes = ram.addr;
@@ -198,9 +209,9 @@ Test(tracker, reads_a_part_of_a_range_into_bit_zero_and_ors)
     memory_free(&ram);
 }
 
-Test(tracker, reports_more_runs_than_one_scan_holds)
+TRACKER_TEST(reports_more_runs_than_one_scan_holds)
 {
-    struct godwit_tracker *tracker = open_tracker();
+    struct godwit_tracker *tracker = open_tracker(kind);
     struct memory ram = get_ram(MEMORY_MEMFD, 16 * PAGES);
     uint64_t *bitmap = calloc(16, sizeof(uint64_t) * WORDS);
     start(tracker, &ram);
@@ -213,9 +224,9 @@ Test(tracker, reports_more_runs_than_one_scan_holds)
     memory_free(&ram);
 }
 
-Test(tracker, starts_again_after_stop_and_forgets_what_was_written_between)
+TRACKER_TEST(starts_again_after_stop_and_forgets_what_was_written_between)
 {
-    struct godwit_tracker *tracker = open_tracker();
+    struct godwit_tracker *tracker = open_tracker(kind);
     struct memory ram = get_ram(MEMORY_MEMFD, PAGES);
     uint64_t bitmap[WORDS];
     start(tracker, &ram);
@@ -229,9 +240,9 @@ Test(tracker, starts_again_after_stop_and_forgets_what_was_written_between)
     memory_free(&ram);
 }
 
-Test(tracker, refuses_bad_ranges_and_calls_out_of_order)
+TRACKER_TEST(refuses_bad_ranges_and_calls_out_of_order)
 {
-    struct godwit_tracker *tracker = open_tracker();
+    struct godwit_tracker *tracker = open_tracker(kind);
     struct memory ram = get_ram(MEMORY_MEMFD, PAGES);
     struct godwit_error error;
     uint64_t bitmap[WORDS];
@@ -247,9 +258,9 @@ Test(tracker, refuses_bad_ranges_and_calls_out_of_order)
     memory_free(&ram);
 }
 
-Test(tracker, refuses_memory_that_is_not_mapped_and_can_be_freed_after)
+TRACKER_TEST(refuses_memory_that_is_not_mapped_and_can_be_freed_after)
 {
-    struct godwit_tracker *tracker = open_tracker();
+    struct godwit_tracker *tracker = open_tracker(kind);
     struct memory ram = get_ram(MEMORY_MEMFD, PAGES);
     struct godwit_error error = {0};
     cr_assert_eq(godwit_tracker_add(tracker, ram.addr, ram.size, &error), GODWIT_OK);
@@ -284,9 +295,9 @@ static void *hammer_main(void *argument)
 /*
  * Pre-copy in small: copy what is reported while writers run, stop them, sync once more, and the copies must be equal.
  */
-static void check_no_write_lost(enum memory_backing backing)
+static void check_no_write_lost(enum godwit_tracker_kind kind, enum memory_backing backing)
 {
-    struct godwit_tracker *tracker = open_tracker();
+    struct godwit_tracker *tracker = open_tracker(kind);
     struct memory ram = get_ram(backing, PAGES), copy = get_ram(MEMORY_MEMFD, PAGES);
     _Atomic bool quit = false;
     struct hammer hammers[2] = {{ram.addr, 0, PAGES / 2, &quit}, {ram.addr, PAGES / 2, PAGES - 64, &quit}};
@@ -314,11 +325,11 @@ static void check_no_write_lost(enum memory_backing backing)
     memory_free(&copy);
 }
 
-Test(tracker, loses_no_concurrent_write_to_a_memfd)
+TRACKER_TEST(loses_no_concurrent_write_to_a_memfd)
 {
-    check_no_write_lost(MEMORY_MEMFD);
+    check_no_write_lost(kind, MEMORY_MEMFD);
 }
-Test(tracker, loses_no_concurrent_write_to_anonymous_memory)
+TRACKER_TEST(loses_no_concurrent_write_to_anonymous_memory)
 {
-    check_no_write_lost(MEMORY_ANON);
+    check_no_write_lost(kind, MEMORY_ANON);
 }
