@@ -1,5 +1,6 @@
 /* The dirty tracker of either kind: exact on every backing, and no write lost under concurrent writers. */
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 
 enum { PAGES = 2048, WORDS = PAGES / 64, PAGE_WORDS = 512 };
 
+TestSuite(tracker, .timeout = 60);
 TestSuite(tracker_scan, .timeout = 60);
 TestSuite(tracker_fault, .timeout = 60);
 
@@ -272,6 +274,182 @@ TRACKER_TEST(refuses_memory_that_is_not_mapped_and_can_be_freed_after)
     close(ram.fd);
 }
 
+TRACKER_TEST(keeps_holes_of_anonymous_memory_visible_after_writes)
+{
+    struct godwit_tracker *tracker = open_tracker(kind);
+    struct memory ram = get_ram(MEMORY_ANON, PAGES);
+    uint64_t bitmap[WORDS], first, pages;
+    madvise(ram.addr, ram.size, MADV_NOHUGEPAGE);
+    start(tracker, &ram);
+    memset((char *)ram.addr + 200 * 4096, 1, 3 * 4096);
+    cr_expect_eq(sync_count(tracker, &ram, bitmap), 3);
+    cr_assert_eq(godwit_memory_next_data(ram.addr, ram.size, -1, 0, 0, &first, &pages, NULL), GODWIT_OK);
+    cr_expect(first == 200 && pages == 3, "%lu pages from %lu", pages, first);
+    cr_assert_eq(godwit_memory_next_data(ram.addr, ram.size, -1, 0, 203, &first, &pages, NULL), GODWIT_OK);
+    cr_expect_eq(pages, 0);
+    godwit_tracker_free(tracker);
+    memory_free(&ram);
+}
+
+TRACKER_TEST(takes_no_clean_page_of_shared_memory_for_a_hole)
+{
+    struct godwit_tracker *tracker = open_tracker(kind);
+    struct memory ram = get_ram(MEMORY_MEMFD, PAGES);
+    uint64_t first, pages;
+    memset(ram.addr, 1, ram.size);
+    madvise(ram.addr, ram.size, MADV_DONTNEED); /* unmaps, keeps the content */
+    start(tracker, &ram);
+    cr_assert_eq(godwit_memory_next_data(ram.addr, ram.size, -1, 0, 0, &first, &pages, NULL), GODWIT_OK);
+    cr_expect(first == 0 && pages == PAGES, "%lu pages from %lu", pages, first);
+    godwit_tracker_free(tracker);
+    memory_free(&ram);
+}
+
+TRACKER_TEST(sees_writes_to_pages_that_came_through_the_file)
+{
+    struct godwit_tracker *tracker = open_tracker(kind);
+    struct memory ram = get_ram(MEMORY_MEMFD, PAGES);
+    uint64_t bitmap[WORDS];
+    char page[4096] = {7};
+    start(tracker, &ram);
+    for (unsigned i = 0; i < PAGES; i += 2)
+        cr_assert_eq(pwrite(ram.fd, page, sizeof page, (off_t)i * 4096), (ssize_t)sizeof page);
+    sync_count(tracker, &ram, bitmap); /* whether the file's writes are seen is not promised */
+    for (unsigned i = 0; i < PAGES; i += 4)
+        ((char *)ram.addr)[i * 4096] = 8;
+    cr_expect_eq(sync_count(tracker, &ram, bitmap), PAGES / 4);
+    for (unsigned i = 0; i < PAGES; i += 4)
+        cr_expect(has(bitmap, i), "page %u", i);
+    godwit_tracker_free(tracker);
+    memory_free(&ram);
+}
+
+static void check_punched(enum godwit_tracker_kind kind, enum memory_backing backing)
+{
+    struct godwit_tracker *tracker = open_tracker(kind);
+    struct memory ram = get_ram(backing, PAGES);
+    uint64_t bitmap[WORDS];
+    memset(ram.addr, 1, ram.size);
+    start(tracker, &ram);
+    ((char *)ram.addr)[64 * 4096] = 2; /* one of the punched is dirty */
+    cr_assert_eq(madvise((char *)ram.addr + 64 * 4096, 64 * 4096, backing == MEMORY_ANON ? MADV_DONTNEED : MADV_REMOVE), 0);
+    sync_count(tracker, &ram, bitmap);
+    for (unsigned page = 64; page < 128; page += 7) {
+        ((char *)ram.addr)[page * 4096] = 3;
+        sync_count(tracker, &ram, bitmap);
+        cr_expect(has(bitmap, page), "page %u", page);
+    }
+    godwit_tracker_free(tracker);
+    memory_free(&ram);
+}
+
+TRACKER_TEST(sees_writes_to_punched_holes_of_a_memfd)
+{
+    check_punched(kind, MEMORY_MEMFD);
+}
+TRACKER_TEST(sees_writes_to_discarded_anonymous_memory)
+{
+    check_punched(kind, MEMORY_ANON);
+}
+
+TRACKER_TEST(tracks_one_range_of_several_mappings)
+{
+    enum { THIRD = PAGES / 4 * 4096 };
+    struct godwit_tracker *tracker = open_tracker(kind);
+    struct memory ram = get_ram(MEMORY_ANON, PAGES), file = get_ram(MEMORY_MEMFD, PAGES);
+    uint64_t bitmap[WORDS];
+    char *bytes = ram.addr;
+    cr_assert_neq(mmap(bytes + THIRD, THIRD, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file.fd, 0), MAP_FAILED);
+    madvise(bytes + 2 * THIRD, THIRD, MADV_NOHUGEPAGE);
+    madvise(bytes + 3 * THIRD + 5 * 4096, 4096, MADV_DONTFORK);
+    memset(ram.addr, 1, ram.size);
+    start(tracker, &ram);
+    sync_count(tracker, &ram, bitmap);
+    cr_expect_eq(sync_count(tracker, &ram, bitmap), 0);
+    memset(ram.addr, 2, ram.size);
+    cr_expect_eq(sync_count(tracker, &ram, bitmap), PAGES, "over the bounds of all of them");
+    cr_expect_eq(sync_count(tracker, &ram, bitmap), 0);
+    for (unsigned page = 0; page < PAGES; page += 3)
+        bytes[page * 4096] = 3;
+    cr_expect_eq(sync_count(tracker, &ram, bitmap), (PAGES + 2) / 3);
+    godwit_tracker_free(tracker);
+    memory_free(&ram);
+    memory_free(&file);
+}
+
+TRACKER_TEST(tracks_several_ranges_apart)
+{
+    struct godwit_tracker *tracker = open_tracker(kind);
+    struct memory one = get_ram(MEMORY_ANON, PAGES), two = get_ram(MEMORY_MEMFD, PAGES);
+    uint64_t bitmap[WORDS];
+    memset(one.addr, 1, one.size);
+    cr_assert_eq(godwit_tracker_add(tracker, one.addr, one.size, NULL), GODWIT_OK);
+    start(tracker, &two);
+    ((char *)one.addr)[5 * 4096] = ((char *)two.addr)[9 * 4096] = 1;
+    cr_expect_eq(sync_count(tracker, &two, bitmap), 1);
+    cr_expect(has(bitmap, 9));
+    cr_expect_eq(sync_count(tracker, &one, bitmap), 1);
+    cr_expect(has(bitmap, 5));
+    godwit_tracker_free(tracker);
+    memory_free(&one);
+    memory_free(&two);
+}
+
+/* With a userfaultfd for faults of user mode only, such a read fails instead; the header says so. */
+static void check_kernel_writes(enum godwit_tracker_kind kind, enum memory_backing backing)
+{
+    struct godwit_tracker *tracker = open_tracker(kind);
+    struct memory ram = get_ram(backing, PAGES);
+    uint64_t bitmap[WORDS];
+    int ends[2];
+    char *bytes = ram.addr;
+    bytes[6 * 4096] = 1;
+    madvise(ram.addr, ram.size, MADV_NOHUGEPAGE);
+    cr_assert_eq(pipe(ends), 0);
+    start(tracker, &ram);
+    sync_count(tracker, &ram, bitmap);
+    for (unsigned page = 6; page < 8; page++) { /* one that exists, one that does not */
+        cr_assert_eq(write(ends[1], "x", 1), 1);
+        ssize_t got = read(ends[0], bytes + page * 4096, 1);
+        sync_count(tracker, &ram, bitmap);
+        if (got == 1)
+            cr_expect(has(bitmap, page) && bytes[page * 4096] == 'x', "page %u", page);
+        else
+            cr_expect(errno == EFAULT && geteuid() != 0, "errno %d", errno);
+    }
+    close(ends[0]);
+    close(ends[1]);
+    godwit_tracker_free(tracker);
+    memory_free(&ram);
+}
+
+TRACKER_TEST(sees_what_the_kernel_writes_to_a_memfd)
+{
+    check_kernel_writes(kind, MEMORY_MEMFD);
+}
+TRACKER_TEST(sees_what_the_kernel_writes_to_anonymous_memory)
+{
+    check_kernel_writes(kind, MEMORY_ANON);
+}
+
+Test(tracker, chooses_by_itself_and_says_what)
+{
+    struct godwit_tracker *tracker = NULL;
+    struct godwit_error error = {0};
+    cr_expect_eq(godwit_tracker_new_kind((enum godwit_tracker_kind)7, &tracker, &error), GODWIT_ERR_INVALID);
+    cr_expect_str_eq(godwit_tracker_kind_name(GODWIT_TRACKER_AUTO), "auto");
+    cr_expect_str_eq(godwit_tracker_kind_name(GODWIT_TRACKER_SCAN), "scan");
+    cr_expect_str_eq(godwit_tracker_kind_name(GODWIT_TRACKER_FAULT), "fault");
+    cr_expect_str_eq(godwit_tracker_kind_name((enum godwit_tracker_kind)7), "unknown");
+    bool scan = !godwit_tracker_new_kind(GODWIT_TRACKER_SCAN, &tracker, &error);
+    if (scan)
+        godwit_tracker_free(tracker);
+    if (godwit_tracker_new(&tracker, &error))
+        cr_skip_test("%s", error.text);
+    cr_expect_eq(godwit_tracker_kind(tracker), scan ? GODWIT_TRACKER_SCAN : GODWIT_TRACKER_FAULT);
+    godwit_tracker_free(tracker);
+}
+
 struct hammer {
     uint64_t *memory;
     unsigned first;
@@ -290,6 +468,102 @@ static void *hammer_main(void *argument)
         *counter = *counter + 1;
     }
     return NULL;
+}
+
+/*
+ * A page is never both written and unreported: each of two writers, at the same pages, stores a number that only grows
+ * and then says so; after a sync the copy holds at least what had been said before it. Once they rest, nothing is left.
+ */
+struct teller {
+    volatile uint64_t *memory;
+    _Atomic uint64_t told[PAGES];
+    _Atomic bool *quit;
+    unsigned lane;
+};
+
+static void *teller_main(void *argument)
+{
+    struct teller *teller = argument;
+    uint64_t random = teller->lane + 1;
+    for (uint64_t number = 1; !atomic_load(teller->quit); number++) {
+        random = random * 6364136223846793005u + 1442695040888963407u;
+        unsigned page = (unsigned)(random >> 33) % (PAGES / 16);
+        teller->memory[page * PAGE_WORDS + teller->lane] = number;
+        atomic_store(&teller->told[page], number);
+    }
+    return NULL;
+}
+
+static void check_prompt_reports(enum godwit_tracker_kind kind, enum memory_backing backing)
+{
+    static struct teller tellers[2];
+    struct godwit_tracker *tracker = open_tracker(kind);
+    struct memory ram = get_ram(backing, PAGES), copy = get_ram(MEMORY_MEMFD, PAGES);
+    _Atomic bool quit = false;
+    pthread_t threads[2];
+    uint64_t bitmap[WORDS], told[2][PAGES];
+    unsigned late = 0;
+    start(tracker, &ram);
+    for (unsigned i = 0; i < 2; i++) {
+        tellers[i] = (struct teller){.memory = ram.addr, .quit = &quit, .lane = i};
+        cr_assert_eq(pthread_create(&threads[i], NULL, teller_main, &tellers[i]), 0);
+    }
+    for (unsigned round = 0; round < 1000; round++) {
+        for (unsigned i = 0; i < 2 * PAGES; i++)
+            told[i / PAGES][i % PAGES] = atomic_load(&tellers[i / PAGES].told[i % PAGES]);
+        sync_count(tracker, &ram, bitmap);
+        for (unsigned page = 0; page < PAGES; page++)
+            if (has(bitmap, page))
+                memcpy((char *)copy.addr + page * 4096, (char *)ram.addr + page * 4096, 4096);
+        for (unsigned i = 0; i < 2 * PAGES; i++)
+            late += ((uint64_t *)copy.addr)[i % PAGES * PAGE_WORDS + i / PAGES] < told[i / PAGES][i % PAGES];
+    }
+    cr_expect_eq(late, 0, "%u writes that were over before a sync are not in it", late);
+    atomic_store(&quit, true);
+    pthread_join(threads[0], NULL);
+    pthread_join(threads[1], NULL);
+    sync_count(tracker, &ram, bitmap);
+    cr_expect_eq(sync_count(tracker, &ram, bitmap), 0, "none is reported twice");
+    godwit_tracker_free(tracker);
+    memory_free(&ram);
+    memory_free(&copy);
+}
+
+TRACKER_TEST(reports_a_write_to_a_memfd_with_the_next_sync)
+{
+    check_prompt_reports(kind, MEMORY_MEMFD);
+}
+TRACKER_TEST(reports_a_write_to_anonymous_memory_with_the_next_sync)
+{
+    check_prompt_reports(kind, MEMORY_ANON);
+}
+
+TRACKER_TEST(starts_and_stops_under_writers)
+{
+    struct godwit_tracker *tracker = open_tracker(kind);
+    struct memory ram = get_ram(MEMORY_MEMFD, PAGES), holes = get_ram(MEMORY_ANON, PAGES);
+    _Atomic bool quit = false;
+    struct hammer hammers[2] = {{ram.addr, 0, PAGES, &quit}, {holes.addr, 0, PAGES, &quit}};
+    pthread_t threads[2];
+    uint64_t bitmap[WORDS];
+    for (unsigned i = 0; i < 2; i++)
+        cr_assert_eq(pthread_create(&threads[i], NULL, hammer_main, &hammers[i]), 0);
+    cr_assert_eq(godwit_tracker_add(tracker, holes.addr, holes.size, NULL), GODWIT_OK);
+    cr_assert_eq(godwit_tracker_add(tracker, ram.addr, ram.size, NULL), GODWIT_OK);
+    for (unsigned round = 0; round < 200; round++) {
+        cr_assert_eq(godwit_tracker_start(tracker, NULL), GODWIT_OK);
+        if (round % 2)
+            sync_count(tracker, &ram, bitmap);
+        godwit_tracker_stop(tracker);
+        if (round % 10 == 0)
+            madvise(holes.addr, holes.size, MADV_DONTNEED);
+    }
+    atomic_store(&quit, true);
+    pthread_join(threads[0], NULL);
+    pthread_join(threads[1], NULL);
+    godwit_tracker_free(tracker);
+    memory_free(&ram);
+    memory_free(&holes);
 }
 
 /*
