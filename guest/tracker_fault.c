@@ -47,7 +47,7 @@
 enum {
     FAULT_BATCH = 512, /* pages that sync takes under the lock at once: 2 MiB, so that a transparent huge page stays one */
     FAULT_BATCH_WORDS = FAULT_BATCH / 64,
-    FAULT_BRIDGE = 16, /* clean pages between two dirty ones that are protected again rather than cost another call */
+    FAULT_BRIDGE = 16, /* clean pages between two dirty ones that are protected again, cheaper than another call */
 };
 
 #define FAULT_GRANULE_MAX (1ull << 30) /* the largest page of hugetlb */

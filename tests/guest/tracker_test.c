@@ -20,9 +20,9 @@ TestSuite(tracker_scan, .timeout = 60);
 TestSuite(tracker_fault, .timeout = 60);
 
 /* One case, run with each kind of tracker: TRACKER_TEST(name) { ... kind ... } */
-#define TRACKER_TEST(name)                                  \
-    static void name(enum godwit_tracker_kind kind);        \
-    Test(tracker_scan, name) { name(GODWIT_TRACKER_SCAN); } \
+#define TRACKER_TEST(name)                                    \
+    static void name(enum godwit_tracker_kind kind);          \
+    Test(tracker_scan, name) { name(GODWIT_TRACKER_SCAN); }   \
     Test(tracker_fault, name) { name(GODWIT_TRACKER_FAULT); } \
     static void name(enum godwit_tracker_kind kind)
 
