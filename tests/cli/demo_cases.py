@@ -1,13 +1,13 @@
 """`godwit demo`: it proves a good migration, finds every planted fault, and ends cleanly when it is interrupted."""
 import os
-import shutil
 import signal
 import time
 from pathlib import Path
 
+from tool import Tool, become_nobody, public_copy
+
 SMALL = ["--ram", "64M", "--dirty-rate", "50M"]
 TRACKERS = ["scan", "fault"]
-NOBODY = 65534  # uid and gid of a user that owns nothing
 FAULTS = ["drop-dirty-bit", "swap-pages", "stale-page", "lose-extent", "old-device-state"]
 RAM_KEYS = {"transferred", "remaining", "total", "duplicate", "normal", "normal-bytes", "dirty-pages-rate", "mbps",
             "pages-per-second", "dirty-sync-count", "page-size", "multifd-bytes", "precopy-bytes", "downtime-bytes"}
@@ -122,24 +122,18 @@ def finds_a_fault_planted_under_either_tracker(t):
                      f"{tracker}: not verified", answer)
 
 
-def become_nobody():
-    os.setgroups([])
-    os.setgid(NOBODY)
-    os.setuid(NOBODY)
-
-
 def needs_no_privileges(t):
     if os.geteuid() != 0:
         t.skip("as a normal user", "only root can become somebody else; the other cases ran without privileges")
         return
-    program = Path(shutil.copy(t.tool.path, t.scratch))  # the build may lie where only its owner can look
-    t.scratch.chmod(0o755)
-    program.chmod(0o755)
-    tool = type(t.tool)(program)
+    if t.tool.preexec:
+        t.skip("as a normal user", "all of this run is")
+        return
+    tool = Tool(public_copy(t.tool.path, t.scratch), preexec=become_nobody)
     try:
         for tracker in TRACKERS:
             for backing in ("memfd", "anon"):
-                answer = tracked(t, tracker, *SMALL, "--backing", backing, tool=tool, preexec=become_nobody)
+                answer = tracked(t, tracker, *SMALL, "--backing", backing, tool=tool)
                 if answer:
                     t.expect(is_good(answer, tracker), f"{tracker}, {backing}", answer)
     finally:

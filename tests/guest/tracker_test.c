@@ -1,11 +1,16 @@
 /* The dirty tracker of either kind: exact on every backing, and no write lost under concurrent writers. */
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 #include <godwit/guest.h>
@@ -430,6 +435,55 @@ TRACKER_TEST(sees_what_the_kernel_writes_to_a_memfd)
 TRACKER_TEST(sees_what_the_kernel_writes_to_anonymous_memory)
 {
     check_kernel_writes(kind, MEMORY_ANON);
+}
+
+/* A filesystem of 16 pages, for this process only; -1: not here. */
+static int open_small_file(void)
+{
+    if (unshare(CLONE_NEWNS) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+        mount("none", "/mnt", "tmpfs", 0, "size=64k"))
+        return -1;
+    int fd = open("/mnt/ram", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    cr_assert(fd >= 0 && ftruncate(fd, 64 * 4096) == 0);
+    return fd;
+}
+
+static sigjmp_buf out_of_space;
+
+static void leave(int number)
+{
+    siglongjmp(out_of_space, 1);
+}
+
+Test(tracker_fault, gives_up_where_a_page_cannot_be_had_and_lets_the_writer_go_on)
+{
+    struct godwit_tracker *tracker = open_tracker(GODWIT_TRACKER_FAULT);
+    struct memory ram = get_ram(MEMORY_ANON, 128);
+    struct godwit_error error = {0};
+    uint64_t bitmap[2];
+    volatile char *bytes = ram.addr;
+    int fd = open_small_file();
+    if (fd < 0)
+        cr_skip_test("no small filesystem can be mounted here: %s", strerror(errno));
+    cr_assert_neq(mmap(ram.addr, 64 * 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0), MAP_FAILED);
+    start(tracker, &ram);
+    signal(SIGBUS, leave);
+    volatile unsigned written = 0;
+    if (!sigsetjmp(out_of_space, 1))
+        for (; written < 64; written++)
+            bytes[written * 4096] = 1;
+    cr_expect_eq(written, 16, "then the filesystem is full, and that is the writer's business");
+    bytes[100 * 4096] = 1;
+    cr_expect_eq(godwit_tracker_sync(tracker, ram.addr, ram.size, bitmap, &error), GODWIT_ERR_SYSTEM);
+    cr_expect_neq(error.text[0], '\0');
+    godwit_tracker_stop(tracker);
+    cr_assert_eq(godwit_tracker_start(tracker, &error), GODWIT_OK, "it can be tried again: %s", error.text);
+    sync_count(tracker, &ram, bitmap);
+    bytes[100 * 4096] = 2;
+    cr_expect_eq(sync_count(tracker, &ram, bitmap), 1);
+    godwit_tracker_free(tracker);
+    memory_free(&ram);
+    close(fd);
 }
 
 Test(tracker, chooses_by_itself_and_says_what)
