@@ -45,19 +45,19 @@
 #include "guest/uffd_abi.h"
 
 enum {
-    FAULT_BATCH = 512, /* pages that sync takes under the lock at once: 2 MiB, so that a transparent huge page stays one */
+    FAULT_BATCH = 512, /* pages that sync takes under the lock at once; 2 MiB, so transparent huge pages stay whole */
     FAULT_BATCH_WORDS = FAULT_BATCH / 64,
     FAULT_BRIDGE = 16, /* clean pages between two dirty ones that are protected again, cheaper than another call */
 };
 
 #define FAULT_GRANULE_MAX (1ull << 30) /* the largest page of hugetlb */
-#define FAULT_ARM_STEP (1ull << 30)    /* bytes protected by one call of start, which holds the memory map */
+#define FAULT_ARM_STEP    (1ull << 30) /* bytes protected by one call of start, which holds the memory map */
 
 /* Ranges are written by start and stop, while the thread does not run or no event can come. */
 struct fault_range {
     uint64_t start;
     uint64_t end;
-    uint64_t granule; /* bytes: the page of hugetlb, 4096 for all else */
+    uint64_t granule;        /* bytes: the page of hugetlb, 4096 for all else */
     _Atomic uint64_t *dirty; /* written under the lock; looked at without it only to find that nothing is there */
 };
 
@@ -93,11 +93,11 @@ static enum godwit_err fault_new(void **self, struct godwit_error *error)
     pthread_mutex_init(&tracker->lock, NULL);
     tracker->uffd = -1;
     tracker->quit = eventfd(0, EFD_CLOEXEC);
-    enum godwit_err err =
-        tracker->quit < 0
-            ? guest_fail_sys(error, GODWIT_ERR_SYSTEM, errno, "cannot create an eventfd for the dirty tracker")
-            : uffd_open(UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_HUGETLBFS_SHMEM,
-                        "dirty tracking needs Linux 5.19", &tracker->uffd, error);
+    enum godwit_err err = tracker->quit < 0
+                              ? guest_fail_sys(error, GODWIT_ERR_SYSTEM, errno,
+                                               "cannot create an eventfd for the dirty tracker")
+                              : uffd_open(UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_HUGETLBFS_SHMEM,
+                                          "dirty tracking needs Linux 5.19", &tracker->uffd, error);
     if (err)
         fault_free(tracker);
     else
@@ -380,8 +380,8 @@ static enum godwit_err fault_sync(void *self, unsigned index, uint64_t start, ui
         }
     }
     if (cause)
-        return guest_fail_sys(error, GODWIT_ERR_SYSTEM, cause, "cannot go on tracking writes to the memory at %#" PRIx64,
-                              range->start);
+        return guest_fail_sys(error, GODWIT_ERR_SYSTEM, cause,
+                              "cannot go on tracking writes to the memory at %#" PRIx64, range->start);
     return GODWIT_OK;
 }
 

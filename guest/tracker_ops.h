@@ -27,7 +27,8 @@ struct tracker_ops {
     /* *self is owned by the caller, for free. */
     enum godwit_err (*new)(void **self, struct godwit_error *error);
     /* Arms all ranges, which stay where they are until stop has returned. A failure may leave some armed: stop follows. */
-    enum godwit_err (*start)(void *self, const struct tracker_range *ranges, unsigned count, struct godwit_error *error);
+    enum godwit_err (*start)(void *self, const struct tracker_range *ranges, unsigned count,
+                             struct godwit_error *error);
     /* [start, end) lies in ranges[index]; bit 0 of bitmap is start. */
     enum godwit_err (*sync)(void *self, unsigned index, uint64_t start, uint64_t end, uint64_t *bitmap,
                             struct godwit_error *error);

@@ -40,8 +40,8 @@ enum { SCAN_REGIONS = 1024 }; /* 24 KiB: one scan call per that many runs of wri
 struct scan_tracker {
     int uffd;
     int pagemap;
-    const struct tracker_range *ranges; /* while started */
-    unsigned armed;                     /* of them, from the first */
+    const struct tracker_range *ranges;       /* while started */
+    unsigned armed;                           /* of them, from the first */
     struct uffd_region regions[SCAN_REGIONS]; /* scratch of one scan */
 };
 
@@ -58,9 +58,9 @@ static void scan_free(void *self)
 static enum godwit_err scan_open(struct scan_tracker *tracker, struct godwit_error *error)
 {
     /* Asynchronous write-protect never hands a fault to user space, so the restricted userfaultfd does, too. */
-    enum godwit_err err =
-        uffd_open(UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_WP_HUGETLBFS_SHMEM,
-                  "dirty tracking by scan needs Linux 6.7", &tracker->uffd, error);
+    enum godwit_err err = uffd_open(UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED |
+                                        UFFD_FEATURE_WP_HUGETLBFS_SHMEM,
+                                    "dirty tracking by scan needs Linux 6.7", &tracker->uffd, error);
     if (err)
         return err;
     tracker->pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
@@ -137,7 +137,8 @@ static enum godwit_err scan_start(void *self, const struct tracker_range *ranges
         if (ioctl(tracker->uffd, UFFDIO_REGISTER, &request) < 0)
             return tracker_register_error(errno, range->start, error);
         tracker->armed = i + 1;
-        bool anonymous = range->memory == TRACKER_ANONYMOUS; /* otherwise markers: they cost page tables, never a write */
+        bool anonymous = range->memory ==
+                         TRACKER_ANONYMOUS; /* otherwise markers: they cost page tables, never a write */
         enum godwit_err err = scan_walk(tracker, anonymous, range->start, range->end, NULL, error);
         if (err)
             return err;
