@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <godwit/guest.h>
+#include <godwit/tracker.h>
 
 #include "guest/memory.h"
 #include "guest/memory_file.h"
@@ -17,6 +18,9 @@ static const char *const pattern_names[] = {[PATTERN_RANDOM] = "random", [PATTER
                                             [PATTERN_MIXED] = "mixed", NULL};
 static const char *const backing_names[] = {[MEMORY_MEMFD] = "memfd", [MEMORY_ANON] = "anon", 
                                             [MEMORY_HUGETLB] = "hugetlb", NULL};
+
+static const char *const tracker_names[] = {[GODWIT_TRACKER_AUTO] = "auto", [GODWIT_TRACKER_SCAN] = "scan",
+                                            [GODWIT_TRACKER_FAULT] = "fault", NULL};
 
 #define FIELD(name) offsetof(struct guest_options, name)
 
@@ -36,6 +40,8 @@ const struct arg_spec guest_option_specs[] = {
      .summary = "the part of the memory that takes 15 of 16 writes"},
     {.name = "backing", .kind = ARG_CHOICE, .offset = FIELD(backing), .choices = backing_names, .standard = "memfd",
      .summary = "what the memory is made of"},
+    {.name = "tracker", .kind = ARG_CHOICE, .offset = FIELD(tracker), .choices = tracker_names, .standard = "auto",
+     .summary = "how writes are noticed: scan needs Linux 6.7, fault 5.19 and costs the guest more"},
 };
 
 _Static_assert(sizeof guest_option_specs / sizeof *guest_option_specs == GUEST_OPTION_COUNT, "as the header says");
@@ -44,7 +50,7 @@ void guest_options_init(struct guest_options *options)
 {
     *options = (struct guest_options){.ram = GUEST_OPTION_UNSET, .pattern = GUEST_CHOICE_UNSET, .type = GUEST_PROCESS,
                                       .dirty_rate = GUEST_OPTION_UNSET, .hot_set = GUEST_OPTION_UNSET,
-                                      .backing = MEMORY_MEMFD};
+                                      .backing = MEMORY_MEMFD, .tracker = GUEST_CHOICE_UNSET};
 }
 
 static enum godwit_err settle_ram(struct guest_options *options, struct godwit_error *error)
@@ -83,9 +89,14 @@ enum godwit_err guest_options_settle(struct guest_options *options, uint64_t dir
     if (options->type == GUEST_IDLE && options->hot_set != GUEST_OPTION_UNSET)
         return error_set(error, GODWIT_ERR_INVALID,
                          "an idle guest has no hot set: leave --hot-set or --guest idle out");
+    if (options->type == GUEST_IDLE && options->tracker != GUEST_CHOICE_UNSET)
+        return error_set(error, GODWIT_ERR_INVALID,
+                         "an idle guest has no writes to track: leave --tracker or --guest idle out");
     enum godwit_err err = settle_ram(options, error);
     if (err)
         return err;
+    if (options->tracker == GUEST_CHOICE_UNSET)
+        options->tracker = GODWIT_TRACKER_AUTO;
     if (options->pattern == GUEST_CHOICE_UNSET)
         options->pattern = PATTERN_RANDOM;
     if (options->type == GUEST_IDLE)

@@ -21,11 +21,12 @@ struct guest_options {
     unsigned type;    /* enum guest_type */
     uint64_t dirty_rate, hot_set;
     unsigned backing; /* enum memory_backing */
+    unsigned tracker; /* enum godwit_tracker_kind, or GUEST_CHOICE_UNSET */
 };
 
 /* For an arg_group; the offsets are into struct guest_options. */
 extern const struct arg_spec guest_option_specs[];
-enum { GUEST_OPTION_COUNT = 7 };
+enum { GUEST_OPTION_COUNT = 8 };
 
 /* Everything unset. */
 void guest_options_init(struct guest_options *options);

@@ -23,6 +23,7 @@ struct report_guest {
     const char *backing;        /* NULL: none of these is known */
     const char *pattern;
     const char *memory_from; /* NULL: none */
+    const char *tracker;     /* what tracked the writes; NULL: nothing */
 };
 
 /* The demo's proof, made after the migration. */

@@ -80,6 +80,7 @@ static int conclude(struct send *send, enum godwit_err err, const struct godwit_
 {
     struct report_guest guest;
     guest_options_report(&send->guest_options, &guest);
+    guest.tracker = source_guest_tracker(send->guest);
     struct report report = {.side = REPORT_SOURCE, .info = &send->info, .error = err ? error : NULL, .guest = &guest,
                             .guest_gap_ms = -1};
     if (err == GODWIT_ERR_OUTCOME_UNKNOWN)

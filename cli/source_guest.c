@@ -25,6 +25,7 @@ static enum godwit_err new_process(struct source_guest *guest, const struct gues
     config.dirty_rate = options->dirty_rate;
     config.hot_set = options->hot_set;
     config.backing = (enum memory_backing)options->backing;
+    config.tracker = (enum godwit_tracker_kind)options->tracker;
     enum godwit_err err = process_guest_new_source(&guest->process, &config, error);
     return err ? err : process_guest_start(guest->process, error);
 }
@@ -79,6 +80,13 @@ uint64_t source_guest_steps(const struct process_counters *counters)
     for (unsigned worker = 0; worker < counters->threads; worker++)
         steps += counters->steps[worker];
     return steps;
+}
+
+const char *source_guest_tracker(const struct source_guest *guest)
+{
+    if (!guest || !guest->process)
+        return NULL;
+    return godwit_tracker_kind_name(process_guest_tracker(guest->process));
 }
 
 bool source_guest_counters(const struct source_guest *guest, struct process_counters *out)

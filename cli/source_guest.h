@@ -18,6 +18,11 @@ void source_guest_free(struct source_guest *guest); /* NULL allowed; not while a
 
 const struct godwit_guest *source_guest_interface(const struct source_guest *guest);
 
+/*
+ * The name of what tracks its writes, "auto" before a migration has chosen; NULL: nothing does. NULL is allowed.
+ */
+const char *source_guest_tracker(const struct source_guest *guest);
+
 /* Does it run? Waits for it to do something, for at most timeout_ms; an idle guest does nothing and always passes. */
 bool source_guest_runs(const struct source_guest *guest, int timeout_ms);
 
