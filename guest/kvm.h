@@ -54,6 +54,9 @@ struct kvm_destination_config {
 void kvm_guest_config_init(struct kvm_guest_config *config);
 void kvm_destination_config_init(struct kvm_destination_config *config);
 
+/* What new_source would say about the numbers, without making anything: INVALID with the remedy. */
+enum godwit_err kvm_guest_config_check(const struct kvm_guest_config *config, struct godwit_error *error);
+
 /* Allocates and fills memory, makes the machine: may block for long. INVALID, NO_MEMORY, SYSTEM, UNSUPPORTED. */
 enum godwit_err kvm_guest_new_source(struct kvm_guest **out, const struct kvm_guest_config *config,
                                      struct godwit_error *error);

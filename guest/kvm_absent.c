@@ -18,6 +18,11 @@ void kvm_destination_config_init(struct kvm_destination_config *config)
     *config = (struct kvm_destination_config){.backing = MEMORY_MEMFD};
 }
 
+enum godwit_err kvm_guest_config_check(const struct kvm_guest_config *config, struct godwit_error *error)
+{
+    return absent(error);
+}
+
 enum godwit_err kvm_guest_new_source(struct kvm_guest **out, const struct kvm_guest_config *config,
                                      struct godwit_error *error)
 {

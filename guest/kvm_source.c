@@ -117,24 +117,30 @@ void kvm_guest_config_init(struct kvm_guest_config *config)
                                         .seed = 1, .clearing = KVM_GUEST_CLEARED_BEST};
 }
 
-static enum godwit_err kvm_configure(struct kvm_guest *guest, const struct kvm_guest_config *config,
+static enum godwit_err kvm_configure(struct process_counters *plan, const struct kvm_guest_config *config,
                                      struct godwit_error *error)
 {
     uint64_t rate = config->dirty_rate / GODWIT_PAGE_SIZE;
-    guest->plan = (struct process_counters){
+    *plan = (struct process_counters){
         .pages = config->ram / GODWIT_PAGE_SIZE,
         .rate = config->dirty_rate && !rate ? 1 : rate,
         .seed = config->seed,
         .pattern = config->pattern,
         .threads = config->cpus,
     };
-    return kvm_plan_check(&guest->plan, error);
+    return kvm_plan_check(plan, error);
+}
+
+enum godwit_err kvm_guest_config_check(const struct kvm_guest_config *config, struct godwit_error *error)
+{
+    struct process_counters plan;
+    return kvm_configure(&plan, config, error);
 }
 
 static enum godwit_err kvm_build(struct kvm_guest *guest, const struct kvm_guest_config *config,
                                  struct godwit_error *error)
 {
-    enum godwit_err err = kvm_configure(guest, config, error);
+    enum godwit_err err = kvm_configure(&guest->plan, config, error);
     if (!err)
         err = memory_alloc(&guest->ram, config->backing, config->ram, config->prealloc, error);
     if (!err)

@@ -77,6 +77,8 @@ static enum godwit_err vm_open_device(struct kvm_vm *vm, struct godwit_error *er
 static enum godwit_err vm_check(struct kvm_vm *vm, struct godwit_error *error)
 {
     int version = ask(vm->kvm, KVM_GET_API_VERSION, 0), size = ask(vm->kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
+    if (version < 0)
+        return guest_fail_sys(error, GODWIT_ERR_UNSUPPORTED, errno, "%s: does not answer like KVM", device);
     if (version != KVM_API_VERSION || size < (int)sizeof(struct kvm_run))
         return guest_fail(error, GODWIT_ERR_UNSUPPORTED, "%s: speaks version %d of its interface, not %d", device, version,
                           KVM_API_VERSION);
