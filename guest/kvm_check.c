@@ -73,11 +73,13 @@ static enum godwit_err check_share(const struct process_view *view, const struct
     struct kvm_share share = kvm_plan_share(counters, cpu);
     struct kvm_step step;
     uint64_t steps = counters->steps[cpu];
-    if (!kvm_check_step(view, &share, &step))
+    if (!kvm_check_step(view, &share, &step)) {
+        uint8_t before = (uint8_t)(step.first - (step.place != 0));
         return guest_fail(error, GODWIT_ERR_MISMATCH,
-                          "the single-step rule is broken in the share of processor %u: its pages begin with counter %u, "
-                          "page %" PRIu64 " has %u",
-                          cpu, step.first, step.bad, *page_at(view, step.bad));
+                          "the single-step rule is broken in the share of processor %u: the counter is %u from page %" PRIu64
+                          " on and %u at page %" PRIu64,
+                          cpu, before, share.first + step.place, *page_at(view, step.bad), step.bad);
+    }
     if (step.place != steps % share.pages || step.first != kvm_plan_count(&share, steps, 0))
         return guest_fail(error, GODWIT_ERR_MISMATCH,
                           "processor %u says it has counted page %" PRIu64 " to %u, memory says page %" PRIu64 " to %u",

@@ -14,6 +14,7 @@ sys.dont_write_bytecode = True
 sys.path[:0] = [str(HERE), str(HERE.parent / "runner")]
 import demo_cases  # noqa: E402
 import hostile_cases  # noqa: E402
+import kvm_cases  # noqa: E402
 import limit_cases  # noqa: E402
 import tap  # noqa: E402
 import transfer_cases  # noqa: E402
@@ -37,7 +38,7 @@ class Context:
 
 def main(path, *words):
     writer = tap.Writer()
-    modules = [usage_cases, demo_cases, transfer_cases, limit_cases, hostile_cases]
+    modules = [usage_cases, demo_cases, kvm_cases, transfer_cases, limit_cases, hostile_cases]
     cases = [case for module in modules for case in module.CASES]
     for case in cases:
         name = case.__name__.replace("_", " ")
