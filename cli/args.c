@@ -108,7 +108,8 @@ static enum godwit_err store_count(const struct arg_spec *spec, const char *valu
     errno = 0;
     unsigned long long count = strtoull(value, &end, 10);
     if (value[strspn(value, "0123456789")] || *end || errno || count < spec->min || count > spec->max)
-        return wrong(error, "--%s %s: use a number from %" PRIu64 " to %" PRIu64, spec->name, value, spec->min, spec->max);
+        return wrong(error, "--%s %s: use a number from %" PRIu64 " to %" PRIu64, spec->name, value, spec->min,
+                     spec->max);
     *out = count;
     return GODWIT_OK;
 }

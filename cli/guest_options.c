@@ -81,9 +81,11 @@ static enum godwit_err check_kvm(const struct guest_options *options, struct god
     if (options->type != GUEST_KVM)
         return options->cpus == GUEST_OPTION_UNSET
                    ? GODWIT_OK
-                   : error_set(error, GODWIT_ERR_INVALID, "only a kvm guest has processors: leave --cpus out, or use --guest kvm");
+                   : error_set(error, GODWIT_ERR_INVALID,
+                               "only a kvm guest has processors: leave --cpus out, or use --guest kvm");
     if (options->memory_from)
-        return error_set(error, GODWIT_ERR_INVALID, "a kvm guest makes its own memory: leave --memory-from or --guest kvm out");
+        return error_set(error, GODWIT_ERR_INVALID,
+                         "a kvm guest makes its own memory: leave --memory-from or --guest kvm out");
     if (options->hot_set != GUEST_OPTION_UNSET)
         return error_set(error, GODWIT_ERR_INVALID, "a kvm guest has no hot set: leave --hot-set or --guest kvm out");
     return GODWIT_OK;

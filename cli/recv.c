@@ -36,8 +36,8 @@ struct recv_settings {
     bool json;
 };
 
-static const char *const type_names[] = {[RECEIVER_SINK] = "sink", [RECEIVER_PROCESS] = "process", [RECEIVER_KVM] = "kvm",
-                                         NULL};
+static const char *const type_names[] = {[RECEIVER_SINK] = "sink", [RECEIVER_PROCESS] = "process",
+                                         [RECEIVER_KVM] = "kvm", NULL};
 
 #define FIELD(name) offsetof(struct recv_settings, name)
 

@@ -1,10 +1,11 @@
 /*
  * The KVM guest: its life, and what both roles do.
  *
- * Failure modes here: no usable KVM, processors that cannot be had, a guest that is to run before all of it has arrived.
+ * Failure modes here: no usable KVM, processors that cannot be had, a guest that is to run before all of it has
+ * arrived.
  *
- * Teardown: threads, then processors, then the log (which may want to turn itself off), then the machine, then the memory
- * that it maps.
+ * Teardown: threads, then processors, then the log (which may want to turn itself off), then the machine, then the
+ * memory that it maps.
  */
 #include "guest/kvm_guest.h"
 
@@ -34,15 +35,16 @@ enum godwit_err kvm_guest_make_cpus(struct kvm_guest *guest, struct godwit_error
     return err;
 }
 
-enum godwit_err kvm_guest_allocate(struct kvm_guest **out, const struct godwit_guest_ops *ops, struct godwit_error *error)
+enum godwit_err kvm_guest_allocate(struct kvm_guest **out, const struct godwit_guest_ops *ops,
+                                   struct godwit_error *error)
 {
     /* Aligned for the threads' cache lines. */
     struct kvm_guest *guest = aligned_alloc(_Alignof(struct kvm_guest), sizeof *guest);
     if (!guest)
         return guest_fail(error, GODWIT_ERR_NO_MEMORY, "no memory for a guest");
     *guest = (struct kvm_guest){.ram = {.fd = -1}, .view = {.fd = -1}};
-    guest->interface = (struct godwit_guest){.ops = ops, .self = guest, .blocks = &guest->block, .streams = kvm_guest_streams,
-                                             .stream_count = KVM_STREAMS};
+    guest->interface = (struct godwit_guest){
+        .ops = ops, .self = guest, .blocks = &guest->block, .streams = kvm_guest_streams, .stream_count = KVM_STREAMS};
     process_clock_init(&guest->clock);
     enum godwit_err err = kvm_vm_open(&guest->vm, error);
     if (err)
@@ -70,7 +72,8 @@ enum godwit_err kvm_guest_resume(void *self, struct godwit_error *error)
     }
     for (unsigned i = 0; i < KVM_STREAMS; i++)
         if (!guest->loaded[i])
-            return guest_fail(error, GODWIT_ERR_GUEST, "the guest cannot run: its %s did not arrive", kvm_guest_streams[i]);
+            return guest_fail(error, GODWIT_ERR_GUEST, "the guest cannot run: its %s did not arrive",
+                              kvm_guest_streams[i]);
     return kvm_threads_start(&guest->threads, guest->cpus, &guest->plan, &guest->clock, error);
 }
 
@@ -122,22 +125,21 @@ bool kvm_guest_loaded(const struct kvm_guest *guest, struct process_counters *ou
     return guest->loaded[KVM_STREAM_CPU];
 }
 
-/* Is the next page of a processor, as of arrival, no longer as it arrived? Another of our threads' memory: read once. */
-static bool has_moved(const struct kvm_guest *guest, const struct process_view *memory, unsigned cpu)
+/* Is the page that was a processor's next on arrival no longer as it arrived? Written meanwhile: read once. */
+static bool has_moved(const struct kvm_guest *guest, unsigned cpu)
 {
     struct kvm_share share = kvm_plan_share(&guest->plan, cpu);
     uint64_t steps = guest->plan.steps[cpu], index = steps % share.pages;
-    const volatile uint8_t *counter = (const uint8_t *)memory->addr + (share.first + index) * GODWIT_PAGE_SIZE;
-    return *counter != kvm_plan_count(&share, steps, index);
+    const volatile uint8_t *counter = kvm_guest_memory(guest);
+    return counter[(share.first + index) * GODWIT_PAGE_SIZE] != kvm_plan_count(&share, steps, index);
 }
 
 bool kvm_guest_alive(const struct kvm_guest *guest)
 {
-    struct process_view memory = kvm_guest_memory(guest);
     if (!guest->loaded[KVM_STREAM_CPU] || !kvm_threads_started(&guest->threads) || guest->plan.rate == 0)
         return false;
     for (unsigned cpu = 0; cpu < guest->plan.threads; cpu++)
-        if (guest->threads.thread[cpu].rate && !has_moved(guest, &memory, cpu))
+        if (guest->threads.thread[cpu].rate && !has_moved(guest, cpu))
             return false;
     return true;
 }
@@ -147,11 +149,9 @@ struct process_view kvm_guest_image(const struct kvm_guest *guest)
     return (struct process_view){guest->ram.addr, guest->ram.size, guest->ram.fd};
 }
 
-struct process_view kvm_guest_memory(const struct kvm_guest *guest)
+void *kvm_guest_memory(const struct kvm_guest *guest)
 {
-    if (!guest->view.addr)
-        return kvm_guest_image(guest);
-    return (struct process_view){guest->view.addr, guest->view.size, -1};
+    return guest->view.addr ? guest->view.addr : guest->ram.addr;
 }
 
 void kvm_guest_gap(const struct kvm_guest *guest, struct process_gap *out)

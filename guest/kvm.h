@@ -1,7 +1,8 @@
 /*
  * The KVM guest: a real virtual machine with several processors and a program of ours, no firmware and no operating
- * system. Each processor increments the first byte of every page of its share of memory, for ever, at a set rate. Device
- * state is the machine's plan, the processors' registers, and the clock. It plays both roles, source and destination.
+ * system. Each processor increments the first byte of every page of its share of memory, for ever, at a set rate.
+ * Device state is the machine's plan, the processors' registers, and the clock. It plays both roles, source and
+ * destination.
  *
  * Source: new, start, migrate, then kvm_guest_counters() is the truth at switchover. Destination: new, serve, then
  * kvm_guest_check() of kvm_guest_image() against kvm_guest_loaded(). Calls on one guest come from one thread at a time,
@@ -75,7 +76,8 @@ void kvm_guest_free(struct kvm_guest *guest);
 const struct godwit_guest *kvm_guest_interface(const struct kvm_guest *guest);
 
 /*
- * The plan, a processor's steps for each thread's, no hot set. Exact when the guest is stopped, otherwise some pages old.
+ * The plan, a processor's steps for each thread's, no hot set. Exact when the guest is stopped, otherwise some pages
+ * old.
  */
 void kvm_guest_counters(const struct kvm_guest *guest, struct process_counters *out);
 
@@ -83,24 +85,24 @@ void kvm_guest_counters(const struct kvm_guest *guest, struct process_counters *
 bool kvm_guest_loaded(const struct kvm_guest *guest, struct process_counters *out);
 
 /*
- * Destination: of each processor that has a rate, the first byte of the page that was its next on arrival has changed in
- * the memory that the machine runs on. False before it was resumed, and for a rate of 0.
+ * Destination: of each processor that has a rate, the first byte of the page that was its next on arrival has changed
+ * in the memory that the machine runs on. False before it was resumed, and for a rate of 0.
  */
 bool kvm_guest_alive(const struct kvm_guest *guest);
 
 /* The memory that is migrated (source) or received into (destination); addr NULL before a destination has accepted. */
 struct process_view kvm_guest_image(const struct kvm_guest *guest);
 
-/* The memory that the machine runs on: a view of its own where the image is kept. */
-struct process_view kvm_guest_memory(const struct kvm_guest *guest);
+/* First byte of the memory that the machine runs on: a view of its own where the image is kept. */
+void *kvm_guest_memory(const struct kvm_guest *guest);
 
 void kvm_guest_gap(const struct kvm_guest *guest, struct process_gap *out);
 
 /*
- * Is this memory what a guest with these counters leaves behind? QEMU's single-step rule for each processor's share; then
- * whether its place and the counters are those that the steps in the registers imply; then every page whole against its
- * initial content. *out is always written; MISMATCH describes the first that fails. Nobody writes the view meanwhile. In as
- * many threads as processors online.
+ * Is this memory what a guest with these counters leaves behind? QEMU's single-step rule for each processor's share;
+ * then whether its place and the counters are those that the steps in the registers imply; then every page whole
+ * against its initial content. *out is always written; MISMATCH describes the first that fails. Nobody writes the view
+ * meanwhile. In as many threads as processors online.
  */
 enum godwit_err kvm_guest_check(const struct process_view *view, const struct process_counters *counters,
                                 struct process_check *out, struct godwit_error *error);

@@ -1,4 +1,4 @@
-/* The KVM guest where it cannot be: its payload is x86-64 code. Both kinds of new say so, and the rest is never reached. */
+/* The KVM guest where it cannot be: its payload is x86-64 code. What makes one says so; the rest is never reached. */
 #include "guest/kvm.h"
 
 #include "guest/guest_error.h"
@@ -69,9 +69,9 @@ struct process_view kvm_guest_image(const struct kvm_guest *guest)
     return (struct process_view){.fd = -1};
 }
 
-struct process_view kvm_guest_memory(const struct kvm_guest *guest)
+void *kvm_guest_memory(const struct kvm_guest *guest)
 {
-    return (struct process_view){.fd = -1};
+    return NULL;
 }
 
 void kvm_guest_gap(const struct kvm_guest *guest, struct process_gap *out)

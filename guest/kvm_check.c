@@ -1,6 +1,6 @@
 /*
- * The check of a KVM guest's memory. The rule alone looks at counters and needs nothing but memory; it finds a stale or a
- * lost page. It cannot see that all of memory is a round too old, nor a page in another's place: that is found by the
+ * The check of a KVM guest's memory. The rule alone looks at counters and needs nothing but memory; it finds a stale or
+ * a lost page. It cannot see that all of memory is a round too old, nor a page in another's place: that is found by the
  * registers, and by comparing whole pages.
  */
 #include "guest/kvm_check.h"
@@ -75,10 +75,11 @@ static enum godwit_err check_share(const struct process_view *view, const struct
     uint64_t steps = counters->steps[cpu];
     if (!kvm_check_step(view, &share, &step)) {
         uint8_t before = (uint8_t)(step.first - (step.place != 0));
-        return guest_fail(error, GODWIT_ERR_MISMATCH,
-                          "the single-step rule is broken in the share of processor %u: the counter is %u from page %" PRIu64
-                          " on and %u at page %" PRIu64,
-                          cpu, before, share.first + step.place, *page_at(view, step.bad), step.bad);
+        return guest_fail(
+            error, GODWIT_ERR_MISMATCH,
+            "the single-step rule is broken in the share of processor %u: the counter is %u from page %" PRIu64
+            " on and %u at page %" PRIu64,
+            cpu, before, share.first + step.place, *page_at(view, step.bad), step.bad);
     }
     if (step.place != steps % share.pages || step.first != kvm_plan_count(&share, steps, 0))
         return guest_fail(error, GODWIT_ERR_MISMATCH,
@@ -146,7 +147,8 @@ enum godwit_err kvm_guest_check(const struct process_view *view, const struct pr
     for (unsigned cpu = 0; cpu < counters->threads && !err; cpu++)
         err = check_share(view, counters, cpu, error);
     if (!err && out->wrong)
-        err = guest_fail(error, GODWIT_ERR_MISMATCH, "%" PRIu64 " of %" PRIu64 " pages are wrong, the first is page %" PRIu64,
-                         out->wrong, out->pages, out->first_wrong);
+        err = guest_fail(error, GODWIT_ERR_MISMATCH,
+                         "%" PRIu64 " of %" PRIu64 " pages are wrong, the first is page %" PRIu64, out->wrong,
+                         out->pages, out->first_wrong);
     return err;
 }

@@ -1,6 +1,6 @@
 /*
- * A virtual processor. Failure modes: more processors than the host allows, no memory, and state that the kernel does not
- * accept, which is how a corrupted or hostile migration ends.
+ * A virtual processor. Failure modes: more processors than the host allows, no memory, and state that the kernel does
+ * not accept, which is how a corrupted or hostile migration ends.
  */
 #include "guest/kvm_cpu.h"
 
@@ -25,7 +25,8 @@ static enum godwit_err cpu_map(struct kvm_cpu *cpu, const struct kvm_vm *vm, str
 enum godwit_err kvm_cpu_new(struct kvm_cpu *cpu, const struct kvm_vm *vm, unsigned index, struct godwit_error *error)
 {
     if (index >= vm->cpus_max)
-        return guest_fail(error, GODWIT_ERR_INVALID, "KVM of this host allows %u processors in a machine", vm->cpus_max);
+        return guest_fail(error, GODWIT_ERR_INVALID, "KVM of this host allows %u processors in a machine",
+                          vm->cpus_max);
     *cpu = (struct kvm_cpu){.index = index};
     cpu->fd = kvm_vm_ioctl(vm->fd, KVM_CREATE_VCPU, (void *)(uintptr_t)index);
     if (cpu->fd < 0) {

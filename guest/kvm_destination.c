@@ -1,9 +1,9 @@
 /*
  * The KVM guest as a destination.
  *
- * Happy path: accept allocates what is offered and makes the machine around it; load makes the processors (the plan says
- * how many) and gives them their registers, so that whatever KVM refuses is refused before the guest has run; resume starts
- * the threads and nothing else. After discard a destination is as new and may accept again.
+ * Happy path: accept allocates what is offered and makes the machine around it; load makes the processors (the plan
+ * says how many) and gives them their registers, so that whatever KVM refuses is refused before the guest has run;
+ * resume starts the threads and nothing else. After discard a destination is as new and may accept again.
  *
  * Failure modes: memory that cannot be had, an offer that is not one block "pc.ram", state that no such guest writes.
  */
@@ -24,14 +24,14 @@ static enum godwit_err kvm_accept(void *self, const struct godwit_block *offered
         return guest_fail(error, GODWIT_ERR_BUSY, "this destination has a guest already");
     if (count != 1 || strcmp(offered[0].id, kvm_guest_block_id) != 0)
         return guest_fail(error, GODWIT_ERR_MISMATCH,
-                          "a KVM guest has one memory block \"%s\"; the source offers %u, the first is \"%s\"", kvm_guest_block_id,
-                          count, count ? offered[0].id : "");
+                          "a KVM guest has one memory block \"%s\"; the source offers %u, the first is \"%s\"",
+                          kvm_guest_block_id, count, count ? offered[0].id : "");
     enum godwit_err err = memory_alloc(&guest->ram, guest->destination.backing, offered[0].size,
                                        guest->destination.prealloc, error);
     if (!err && guest->destination.keep_image)
         err = memory_private_view(&guest->view, &guest->ram, error);
     if (!err)
-        err = kvm_vm_create(&guest->vm, kvm_guest_memory(guest).addr, guest->ram.size, error);
+        err = kvm_vm_create(&guest->vm, kvm_guest_memory(guest), guest->ram.size, error);
     if (err) {
         kvm_guest_discard(guest);
         return err;
@@ -70,7 +70,8 @@ static enum godwit_err kvm_load_cpus(struct kvm_guest *guest, const void *data, 
     return err;
 }
 
-static enum godwit_err kvm_load_clock(struct kvm_guest *guest, const void *data, size_t size, struct godwit_error *error)
+static enum godwit_err kvm_load_clock(struct kvm_guest *guest, const void *data, size_t size,
+                                      struct godwit_error *error)
 {
     uint64_t ns;
     enum godwit_err err = kvm_clock_decode(&ns, &guest->clock, data, size, process_now(), error);

@@ -2,16 +2,16 @@
  * Lazy clearing, and why it loses nothing.
  *
  * `pending` holds exactly the pages whose bit in the kernel was reported to the library and that the library has yet to
- * read. Clearing a bit protects the page again, so a later write sets it anew; clearing it early, for the whole chunk, is
- * harmless because the page will be read after that. A bit leaves `pending` when it is cleared, so a write that comes
- * afterwards, not yet reported, is never cleared by a neighbour's turn.
+ * read. Clearing a bit protects the page again, so a later write sets it anew; clearing it early, for the whole chunk,
+ * is harmless because the page will be read after that. A bit leaves `pending` when it is cleared, so a write that
+ * comes afterwards, not yet reported, is never cleared by a neighbour's turn.
  *
- * With KVM_DIRTY_LOG_INITIALLY_SET all bits begin set. For pages that exist that is what it says: they will be reported by
- * next_data and read. Holes are not, so their bits are cleared at once, which is cheap, as nothing maps them. A hole that
- * is written between the look and the clear loses its bit, but has become data before next_data is asked.
+ * With KVM_DIRTY_LOG_INITIALLY_SET all bits begin set. For pages that exist that is what it says: they will be reported
+ * by next_data and read. Holes are not, so their bits are cleared at once, which is cheap, as nothing maps them. A hole
+ * that is written between the look and the clear loses its bit, but has become data before next_data is asked.
  *
- * While the guest stands still clearing is left out (QEMU: 50 ms of downtime on 128 GiB). The bits stay set in the kernel
- * then, so if the guest runs on here the pages are merely reported once more.
+ * While the guest stands still clearing is left out (QEMU: 50 ms of downtime on 128 GiB). The bits stay set in the
+ * kernel then, so if the guest runs on here the pages are merely reported once more.
  */
 #include "guest/kvm_dirty.h"
 
@@ -32,8 +32,8 @@ static uint64_t dirty_words(const struct kvm_dirty *dirty)
     return (dirty->pages + 63) / 64;
 }
 
-enum godwit_err kvm_dirty_init(struct kvm_dirty *dirty, const struct kvm_vm *vm, int memory_fd, enum kvm_dirty_mode most,
-                               struct godwit_error *error)
+enum godwit_err kvm_dirty_init(struct kvm_dirty *dirty, const struct kvm_vm *vm, int memory_fd,
+                               enum kvm_dirty_mode most, struct godwit_error *error)
 {
     *dirty = (struct kvm_dirty){.vm = vm, .memory_fd = memory_fd, .pages = vm->size / GODWIT_PAGE_SIZE};
     uint64_t flags = vm->dirty_caps & (KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET);
@@ -88,7 +88,8 @@ static enum godwit_err clear_holes(struct kvm_dirty *dirty, struct godwit_error 
     enum godwit_err err = GODWIT_OK;
     for (uint64_t from = 0; from < dirty->pages;) {
         uint64_t first, pages;
-        err = godwit_memory_next_data(dirty->vm->addr, dirty->vm->size, dirty->memory_fd, 0, from, &first, &pages, error);
+        err = godwit_memory_next_data(dirty->vm->addr, dirty->vm->size, dirty->memory_fd, 0, from, &first, &pages,
+                                      error);
         if (err)
             return err;
         if (pages == 0)

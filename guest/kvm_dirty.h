@@ -1,6 +1,6 @@
 /*
- * The dirty log of a KVM machine, cleared lazily: reading it leaves pages writable, and they are protected again in chunks
- * just before the first of them is read. QEMU does the same (clear-bitmap-shift).
+ * The dirty log of a KVM machine, cleared lazily: reading it leaves pages writable, and they are protected again in
+ * chunks just before the first of them is read. QEMU does the same (clear-bitmap-shift).
  */
 #ifndef GUEST_KVM_DIRTY_H
 #define GUEST_KVM_DIRTY_H
@@ -30,8 +30,8 @@ struct kvm_dirty {
 };
 
 /* The best mode at most `most` that the host offers. After kvm_vm_create; kvm_dirty_fini before kvm_vm_destroy. */
-enum godwit_err kvm_dirty_init(struct kvm_dirty *dirty, const struct kvm_vm *vm, int memory_fd, enum kvm_dirty_mode most,
-                               struct godwit_error *error);
+enum godwit_err kvm_dirty_init(struct kvm_dirty *dirty, const struct kvm_vm *vm, int memory_fd,
+                               enum kvm_dirty_mode most, struct godwit_error *error);
 void kvm_dirty_fini(struct kvm_dirty *dirty); /* all zeros is allowed */
 
 /* As in <godwit/guest.h>. */

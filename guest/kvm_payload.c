@@ -1,10 +1,10 @@
 /*
- * The payload. Its registers: rsi the next page, rcx steps so far, rbx and rdi begin and end of the share, eax pages due,
- * dx the port.
+ * The payload. Its registers: rsi the next page, rcx steps so far, rbx and rdi begin and end of the share, eax pages
+ * due, dx the port.
  *
- * A processor can be stopped between any two instructions, so the step that is half done is told by rip: between INC and
- * COUNT the byte is incremented and rcx is not. The check of registers is exact: for each place in the code, rsi follows
- * from rcx.
+ * A processor can be stopped between any two instructions, so the step that is half done is told by rip: between INC
+ * and COUNT the byte is incremented and rcx is not. The check of registers is exact: for each place in the code, rsi
+ * follows from rcx.
  */
 #include "guest/kvm_payload.h"
 
@@ -78,8 +78,8 @@ static enum godwit_err fill_counters(void *context, uint64_t page, uint64_t end,
     const struct fill_job *job = context;
     while (page < end) {
         uint64_t first, pages;
-        enum godwit_err err = godwit_memory_next_data(job->addr, end * GODWIT_PAGE_SIZE, job->fd, 0, page, &first, &pages,
-                                                      error);
+        enum godwit_err err = godwit_memory_next_data(job->addr, end * GODWIT_PAGE_SIZE, job->fd, 0, page, &first,
+                                                      &pages, error);
         if (err)
             return err;
         if (pages == 0)
@@ -102,8 +102,14 @@ enum godwit_err kvm_payload_fill(const struct process_counters *plan, void *addr
 
 static struct kvm_segment flat_segment(uint16_t selector, uint8_t type, bool is_code)
 {
-    return (struct kvm_segment){.limit = 0xffffffff, .selector = selector, .type = type, .present = 1, .s = 1, .g = 1,
-                                .l = is_code, .db = !is_code};
+    return (struct kvm_segment){.limit = 0xffffffff,
+                                .selector = selector,
+                                .type = type,
+                                .present = 1,
+                                .s = 1,
+                                .g = 1,
+                                .l = is_code,
+                                .db = !is_code};
 }
 
 void kvm_payload_start(const struct process_counters *plan, unsigned cpu, struct kvm_regs *regs,
@@ -111,14 +117,18 @@ void kvm_payload_start(const struct process_counters *plan, unsigned cpu, struct
 {
     struct kvm_share share = kvm_plan_share(plan, cpu);
     uint64_t begin = share.first * GODWIT_PAGE_SIZE;
-    *regs = (struct kvm_regs){.rsi = begin, .rbx = begin, .rdi = begin + share.pages * GODWIT_PAGE_SIZE,
-                              .rdx = KVM_PAYLOAD_PORT, .rip = KVM_PAGE_CODE, .rflags = 2};
+    *regs = (struct kvm_regs){.rsi = begin,
+                              .rbx = begin,
+                              .rdi = begin + share.pages * GODWIT_PAGE_SIZE,
+                              .rdx = KVM_PAYLOAD_PORT,
+                              .rip = KVM_PAGE_CODE,
+                              .rflags = 2};
     sregs->cs = flat_segment(0x08, 0xb, true);
     sregs->ds = sregs->es = sregs->fs = sregs->gs = sregs->ss = flat_segment(0x10, 0x3, false);
     sregs->cr3 = KVM_PAGE_PML4 * GODWIT_PAGE_SIZE;
-    sregs->cr4 = 1u << 5;                  /* PAE */
-    sregs->cr0 = 1u << 31 | 1u << 4 | 1u;  /* PG, ET, PE */
-    sregs->efer = 1u << 10 | 1u << 8;      /* LMA, LME */
+    sregs->cr4 = 1u << 5;                 /* PAE */
+    sregs->cr0 = 1u << 31 | 1u << 4 | 1u; /* PG, ET, PE */
+    sregs->efer = 1u << 10 | 1u << 8;     /* LMA, LME */
 }
 
 /* Which page of its share rsi must point at, for these steps at this place; share->pages: just behind the last. */

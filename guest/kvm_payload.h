@@ -1,9 +1,9 @@
 /*
  * The program that runs in a KVM guest, the machine it expects, and what its registers mean.
  *
- * 64-bit mode, paging on, memory mapped one to one by 2 MiB pages, no interrupts, no stack. It asks the host, by reading
- * 32 bits from a port, how many pages are due; zero means: ask again. So the host paces it, and each question is a sign of
- * life. x86-64 hosts only.
+ * 64-bit mode, paging on, memory mapped one to one by 2 MiB pages, no interrupts, no stack. It asks the host, by
+ * reading 32 bits from a port, how many pages are due; zero means: ask again. So the host paces it, and each question
+ * is a sign of life. x86-64 hosts only.
  */
 #ifndef GUEST_KVM_PAYLOAD_H
 #define GUEST_KVM_PAYLOAD_H

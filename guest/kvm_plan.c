@@ -41,15 +41,17 @@ enum godwit_err kvm_plan_check(const struct process_counters *plan, struct godwi
         return guest_fail(error, GODWIT_ERR_INVALID, "a KVM guest has 1 to %d processors, not %u", KVM_CPUS_MAX,
                           plan->threads);
     if (plan->pages > KVM_RAM_MAX / GODWIT_PAGE_SIZE)
-        return guest_fail(error, GODWIT_ERR_INVALID, "a KVM guest has at most %llu bytes of memory, not %" PRIu64 " pages",
-                          KVM_RAM_MAX, plan->pages);
+        return guest_fail(error, GODWIT_ERR_INVALID,
+                          "a KVM guest has at most %llu bytes of memory, not %" PRIu64 " pages", KVM_RAM_MAX,
+                          plan->pages);
     uint64_t least = kvm_plan_system(plan->pages) + plan->threads;
     if (plan->pages < least)
         return guest_fail(error, GODWIT_ERR_INVALID,
                           "a KVM guest with %u processors needs at least %" PRIu64 " bytes of memory", plan->threads,
                           least * GODWIT_PAGE_SIZE);
     if (plan->rate > PROCESS_PACE_RATE_MAX)
-        return guest_fail(error, GODWIT_ERR_INVALID, "a KVM guest cannot write %" PRIu64 " pages per second", plan->rate);
+        return guest_fail(error, GODWIT_ERR_INVALID, "a KVM guest cannot write %" PRIu64 " pages per second",
+                          plan->rate);
     if (plan->pattern >= PATTERN_FILE)
         return guest_fail(error, GODWIT_ERR_INVALID, "a KVM guest's memory has generated content, not that of a file");
     return GODWIT_OK;
@@ -78,11 +80,13 @@ enum godwit_err kvm_plan_load(struct process_counters *out, const void *data, si
         return guest_fail(error, GODWIT_ERR_GUEST, "the KVM machine has %zu bytes of state instead of %d", size,
                           KVM_PLAN_STATE);
     if (version != KVM_PLAN_VERSION)
-        return guest_fail(error, GODWIT_ERR_GUEST, "the KVM machine has state of version %" PRIu64 ", this side knows %d",
-                          version, KVM_PLAN_VERSION);
+        return guest_fail(error, GODWIT_ERR_GUEST,
+                          "the KVM machine has state of version %" PRIu64 ", this side knows %d", version,
+                          KVM_PLAN_VERSION);
     if (plan.pages != pages)
         return guest_fail(error, GODWIT_ERR_GUEST,
-                          "the KVM machine knows a memory of %" PRIu64 " pages, this one has %" PRIu64, plan.pages, pages);
+                          "the KVM machine knows a memory of %" PRIu64 " pages, this one has %" PRIu64, plan.pages,
+                          pages);
     plan.pattern = pattern < PATTERN_COUNT ? (enum pattern)pattern : PATTERN_COUNT;
     plan.threads = cpus <= KVM_CPUS_MAX ? (unsigned)cpus : KVM_CPUS_MAX + 1u;
     if (kvm_plan_check(&plan, error))

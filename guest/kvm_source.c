@@ -2,8 +2,8 @@
  * The KVM guest as a source.
  *
  * Happy path: memory, machine, processors at the payload's begin; the migration arms the dirty log, syncs it, parks the
- * processors, syncs once more and saves plan, registers and clock. Failure modes: bad configurations, memory that cannot be
- * had, and KVM's refusals.
+ * processors, syncs once more and saves plan, registers and clock. Failure modes: bad configurations, memory that
+ * cannot be had, and KVM's refusals.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -33,8 +33,7 @@ static enum godwit_err log_sync(void *self, unsigned block, uint64_t *bitmap, st
     return kvm_dirty_sync(&guest->dirty, bitmap, error);
 }
 
-static enum godwit_err log_clear(void *self, unsigned block, uint64_t first, uint64_t pages,
-                                          struct godwit_error *error)
+static enum godwit_err log_clear(void *self, unsigned block, uint64_t first, uint64_t pages, struct godwit_error *error)
 {
     struct kvm_guest *guest = self;
     return kvm_dirty_clear(&guest->dirty, first, pages, error);
@@ -113,8 +112,11 @@ static const struct godwit_guest_ops kvm_source_ops = {
 
 void kvm_guest_config_init(struct kvm_guest_config *config)
 {
-    *config = (struct kvm_guest_config){.pattern = PATTERN_RANDOM, .backing = MEMORY_MEMFD, .cpus = KVM_GUEST_CPUS,
-                                        .seed = 1, .clearing = KVM_GUEST_CLEARED_BEST};
+    *config = (struct kvm_guest_config){.pattern = PATTERN_RANDOM,
+                                        .backing = MEMORY_MEMFD,
+                                        .cpus = KVM_GUEST_CPUS,
+                                        .seed = 1,
+                                        .clearing = KVM_GUEST_CLEARED_BEST};
 }
 
 static enum godwit_err kvm_configure(struct process_counters *plan, const struct kvm_guest_config *config,

@@ -1,6 +1,6 @@
 /*
- * One table names every field that travels, in order; encoding and decoding walk it. Fields of the kernel's structs that
- * are padding stay zero.
+ * One table names every field that travels, in order; encoding and decoding walk it. Fields of the kernel's structs
+ * that are padding stay zero.
  *
  * mxcsr is not in the table: KVM_GET_FPU does not read it and KVM_SET_FPU does not write it.
  */
@@ -53,31 +53,20 @@ _Static_assert(KVM_MP_STATE_RUNNABLE == 0, "the largest allowed state is the onl
 static uint64_t take_number(const void *at, unsigned size)
 {
     switch (size) {
-    case 1:
-        return *(const uint8_t *)at;
-    case 2:
-        return *(const uint16_t *)at;
-    case 4:
-        return *(const uint32_t *)at;
-    default:
-        return *(const uint64_t *)at;
+    case 1: return *(const uint8_t *)at;
+    case 2: return *(const uint16_t *)at;
+    case 4: return *(const uint32_t *)at;
+    default: return *(const uint64_t *)at;
     }
 }
 
 static void place_number(void *at, unsigned size, uint64_t value)
 {
     switch (size) {
-    case 1:
-        *(uint8_t *)at = (uint8_t)value;
-        break;
-    case 2:
-        *(uint16_t *)at = (uint16_t)value;
-        break;
-    case 4:
-        *(uint32_t *)at = (uint32_t)value;
-        break;
-    default:
-        *(uint64_t *)at = value;
+    case 1: *(uint8_t *)at = (uint8_t)value; break;
+    case 2: *(uint16_t *)at = (uint16_t)value; break;
+    case 4: *(uint32_t *)at = (uint32_t)value; break;
+    default: *(uint64_t *)at = value;
     }
 }
 
@@ -97,7 +86,8 @@ void kvm_cpus_encode(const struct kvm_cpu_state *states, unsigned cpus, uint8_t 
     for (unsigned cpu = 0; cpu < cpus; cpu++)
         for (const struct field *field = fields; field < fields + FIELDS; field++)
             for (unsigned i = 0; i < field->count; i++)
-                state_put(&cursor, take_number((const char *)&states[cpu] + field->offset + i * field->size, field->size),
+                state_put(&cursor,
+                          take_number((const char *)&states[cpu] + field->offset + i * field->size, field->size),
                           field->size);
     assert(!cursor.bad && cursor.at == cursor.end && "the size is the sum of the fields");
 }
@@ -158,8 +148,8 @@ enum godwit_err kvm_clock_decode(uint64_t *kvm_ns, struct process_clock *clock, 
         return guest_fail(error, GODWIT_ERR_GUEST, "the KVM clock has %zu bytes of state instead of %d", size,
                           KVM_CLOCK_STATE);
     if (version != CLOCK_VERSION || value > INT64_MAX)
-        return guest_fail(error, GODWIT_ERR_GUEST, "the KVM clock has state of version %" PRIu64 ", or an impossible time",
-                          version);
+        return guest_fail(error, GODWIT_ERR_GUEST,
+                          "the KVM clock has state of version %" PRIu64 ", or an impossible time", version);
     enum godwit_err err = process_clock_load(clock, own, sizeof own, now_ns, error);
     if (!err)
         *kvm_ns = value;

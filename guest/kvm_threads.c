@@ -1,13 +1,13 @@
 /*
  * Running processors.
  *
- * Happy path: KVM_RUN until the payload asks for work; the answer is what its rate allows, after a sleep of at most a slice
- * where that is nothing. To park, `pause` and immediate_exit are set and a signal is sent. A thread parks only after
- * KVM_RUN said EINTR: an answer that was given is complete in the registers by then, which is what the kernel demands
- * before they are saved.
+ * Happy path: KVM_RUN until the payload asks for work; the answer is what its rate allows, after a sleep of at most a
+ * slice where that is nothing. To park, `pause` and immediate_exit are set and a signal is sent. A thread parks only
+ * after KVM_RUN said EINTR: an answer that was given is complete in the registers by then, which is what the kernel
+ * demands before they are saved.
  *
- * The signal is blocked in these threads for good, and let through by KVM_SET_SIGNAL_MASK inside KVM_RUN only, where the
- * kernel returns instead of delivering it. So no handler is installed and the process's dispositions stay its own.
+ * The signal is blocked in these threads for good, and let through by KVM_SET_SIGNAL_MASK inside KVM_RUN only, where
+ * the kernel returns instead of delivering it. So no handler is installed and the process's dispositions stay its own.
  * SIGSTKFLT is one that nothing uses, and unlike a real-time signal it needs no room in a queue. Should a kick get lost
  * all the same, park repeats it.
  *
@@ -28,7 +28,7 @@
 
 enum {
     THREADS_KICK = SIGSTKFLT,
-    THREADS_BATCH = 64, /* pages an answer: well under a millisecond even where each is a first write */
+    THREADS_BATCH = 64,        /* pages an answer: well under a millisecond even where each is a first write */
     THREADS_SLICE_NS = 500000, /* the clock is to tick at least once a millisecond */
     THREADS_KICK_NS = 2000000,
     KERNEL_SIGSET = 8, /* bytes of a signal set in the kernel's interface */
@@ -186,8 +186,8 @@ static enum godwit_err thread_start(struct kvm_thread *thread, struct godwit_err
     int cause = pthread_create(&thread->thread, NULL, thread_main, thread);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (cause)
-        return guest_fail_sys(error, GODWIT_ERR_NO_MEMORY, cause, "cannot start the thread of processor %u of the guest",
-                              thread->cpu->index);
+        return guest_fail_sys(error, GODWIT_ERR_NO_MEMORY, cause,
+                              "cannot start the thread of processor %u of the guest", thread->cpu->index);
     return GODWIT_OK;
 }
 

@@ -1,6 +1,6 @@
 /*
- * The threads that run a KVM guest's processors: one each. They answer the payload's question for work at a set rate, and
- * processor 0 keeps the guest's clock.
+ * The threads that run a KVM guest's processors: one each. They answer the payload's question for work at a set rate,
+ * and processor 0 keeps the guest's clock.
  */
 #ifndef GUEST_KVM_THREADS_H
 #define GUEST_KVM_THREADS_H
@@ -60,8 +60,8 @@ void kvm_threads_stop(struct kvm_threads *threads);
 bool kvm_threads_started(const struct kvm_threads *threads);
 
 /*
- * When park returns no processor runs until unpark, and each one's registers are whole. GUEST when one had ended by itself
- * before, with the reason; all are parked then too.
+ * When park returns no processor runs until unpark, and each one's registers are whole. GUEST when one had ended by
+ * itself before, with the reason; all are parked then too.
  */
 enum godwit_err kvm_threads_park(struct kvm_threads *threads, struct godwit_error *error);
 void kvm_threads_unpark(struct kvm_threads *threads);

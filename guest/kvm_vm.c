@@ -1,8 +1,8 @@
 /*
  * Opening KVM and making a machine.
  *
- * Failure modes: no /dev/kvm, no right to it, a kernel that lacks something, no memory for the machine. KVM ties a machine
- * to the process that created it: after a fork the child cannot use it.
+ * Failure modes: no /dev/kvm, no right to it, a kernel that lacks something, no memory for the machine. KVM ties a
+ * machine to the process that created it: after a fork the child cannot use it.
  */
 #include "guest/kvm_vm.h"
 
@@ -25,8 +25,10 @@ static const struct {
     int number;
     const char *name;
 } needed[] = {
-    {KVM_CAP_USER_MEMORY, "KVM_CAP_USER_MEMORY"},       {KVM_CAP_EXT_CPUID, "KVM_CAP_EXT_CPUID"},
-    {KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT"}, {KVM_CAP_ADJUST_CLOCK, "KVM_CAP_ADJUST_CLOCK"},
+    {KVM_CAP_USER_MEMORY, "KVM_CAP_USER_MEMORY"},
+    {KVM_CAP_EXT_CPUID, "KVM_CAP_EXT_CPUID"},
+    {KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT"},
+    {KVM_CAP_ADJUST_CLOCK, "KVM_CAP_ADJUST_CLOCK"},
     {KVM_CAP_MP_STATE, "KVM_CAP_MP_STATE"},
 };
 
@@ -50,13 +52,10 @@ static const char *open_remedy(int cause)
     switch (cause) {
     case ENOENT:
     case ENXIO:
-    case ENODEV:
-        return "load the module kvm_intel or kvm_amd, or turn (nested) virtualization on";
+    case ENODEV: return "load the module kvm_intel or kvm_amd, or turn (nested) virtualization on";
     case EACCES:
-    case EPERM:
-        return "join the group that owns it, usually kvm, or run as root";
-    default:
-        return "see dmesg";
+    case EPERM: return "join the group that owns it, usually kvm, or run as root";
+    default: return "see dmesg";
     }
 }
 
@@ -80,8 +79,8 @@ static enum godwit_err vm_check(struct kvm_vm *vm, struct godwit_error *error)
     if (version < 0)
         return guest_fail_sys(error, GODWIT_ERR_UNSUPPORTED, errno, "%s: does not answer like KVM", device);
     if (version != KVM_API_VERSION || size < (int)sizeof(struct kvm_run))
-        return guest_fail(error, GODWIT_ERR_UNSUPPORTED, "%s: speaks version %d of its interface, not %d", device, version,
-                          KVM_API_VERSION);
+        return guest_fail(error, GODWIT_ERR_UNSUPPORTED, "%s: speaks version %d of its interface, not %d", device,
+                          version, KVM_API_VERSION);
     for (unsigned i = 0; i < sizeof needed / sizeof needed[0]; i++)
         if (ask(vm->kvm, KVM_CHECK_EXTENSION, (unsigned long)needed[i].number) <= 0)
             return guest_fail(error, GODWIT_ERR_UNSUPPORTED, "%s: lacks %s: a newer kernel is needed", device,
@@ -130,8 +129,8 @@ void kvm_vm_close(struct kvm_vm *vm)
 
 static int vm_set_slot(const struct kvm_vm *vm, uint32_t flags)
 {
-    struct kvm_userspace_memory_region region = {.flags = flags, .memory_size = vm->size,
-                                                 .userspace_addr = (uintptr_t)vm->addr};
+    struct kvm_userspace_memory_region region = {
+        .flags = flags, .memory_size = vm->size, .userspace_addr = (uintptr_t)vm->addr};
     return kvm_vm_ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region);
 }
 
@@ -146,8 +145,8 @@ enum godwit_err kvm_vm_create(struct kvm_vm *vm, void *addr, uint64_t size, stru
         return GODWIT_OK;
     int cause = errno;
     kvm_vm_destroy(vm);
-    return guest_fail_sys(error, GODWIT_ERR_SYSTEM, cause, "%s: cannot give a machine %" PRIu64 " bytes of memory", device,
-                          size);
+    return guest_fail_sys(error, GODWIT_ERR_SYSTEM, cause, "%s: cannot give a machine %" PRIu64 " bytes of memory",
+                          device, size);
 }
 
 void kvm_vm_destroy(struct kvm_vm *vm)
@@ -161,5 +160,6 @@ enum godwit_err kvm_vm_log(const struct kvm_vm *vm, bool on, struct godwit_error
 {
     if (vm_set_slot(vm, on ? KVM_MEM_LOG_DIRTY_PAGES : 0) == 0)
         return GODWIT_OK;
-    return guest_fail_sys(error, GODWIT_ERR_SYSTEM, errno, "%s: cannot turn the dirty log %s", device, on ? "on" : "off");
+    return guest_fail_sys(error, GODWIT_ERR_SYSTEM, errno, "%s: cannot turn the dirty log %s", device,
+                          on ? "on" : "off");
 }

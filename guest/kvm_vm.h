@@ -10,9 +10,9 @@
 #include <godwit/error.h>
 
 struct kvm_vm {
-    int kvm;              /* /dev/kvm */
-    int fd;               /* the machine, -1: none */
-    size_t run_size;      /* bytes of a processor's shared page */
+    int kvm;                  /* /dev/kvm */
+    int fd;                   /* the machine, -1: none */
+    size_t run_size;          /* bytes of a processor's shared page */
     struct kvm_cpuid2 *cpuid; /* what this host can give a processor */
     unsigned cpus_max;
     unsigned dirty_caps; /* KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 */
@@ -21,8 +21,8 @@ struct kvm_vm {
 };
 
 /*
- * Opens /dev/kvm and sees whether it can do what this guest needs. UNSUPPORTED or SYSTEM, naming the device, the cause and
- * the remedy. vm is empty after a failure; kvm_vm_close gives everything back.
+ * Opens /dev/kvm and sees whether it can do what this guest needs. UNSUPPORTED or SYSTEM, naming the device, the cause
+ * and the remedy. vm is empty after a failure; kvm_vm_close gives everything back.
  */
 enum godwit_err kvm_vm_open(struct kvm_vm *vm, struct godwit_error *error);
 void kvm_vm_close(struct kvm_vm *vm); /* an empty one is allowed */
