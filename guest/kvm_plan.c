@@ -89,8 +89,11 @@ enum godwit_err kvm_plan_load(struct process_counters *out, const void *data, si
                           pages);
     plan.pattern = pattern < PATTERN_COUNT ? (enum pattern)pattern : PATTERN_COUNT;
     plan.threads = cpus <= KVM_CPUS_MAX ? (unsigned)cpus : KVM_CPUS_MAX + 1u;
-    if (kvm_plan_check(&plan, error))
-        return error ? error->code = GODWIT_ERR_GUEST : GODWIT_ERR_GUEST;
+    if (kvm_plan_check(&plan, error)) {
+        if (error)
+            error->code = GODWIT_ERR_GUEST; /* invalid there, a broken peer here */
+        return GODWIT_ERR_GUEST;
+    }
     *out = plan;
     return GODWIT_OK;
 }
