@@ -1,4 +1,4 @@
-/* The guest that `send` and `demo` make and give away, of either type. */
+/* The guest that `send` and `demo` make and give away, of any type. */
 #ifndef CLI_SOURCE_GUEST_H
 #define CLI_SOURCE_GUEST_H
 
@@ -32,7 +32,7 @@ const char *source_guest_fate(const struct source_guest *guest);
 /* The counters, exact while the guest is stopped; false for a guest that has none. */
 bool source_guest_counters(const struct source_guest *guest, struct process_counters *out);
 
-/* Steps of all workers together. */
+/* Steps of all workers, or processors, together. */
 uint64_t source_guest_steps(const struct process_counters *counters);
 
 #endif
