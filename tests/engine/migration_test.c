@@ -71,9 +71,7 @@ ParameterizedTest(struct row *row, migration, memory_and_state_arrive_as_they_we
     cr_assert_eq(scene.source_info.state_bytes, (600u << 10) + (700u << 10) + 1);
     cr_assert_geq(ram->dirty_sync_count, 2);
     cr_assert_eq(ram->remaining, 0);
-    if (row->net == SCENE_LOOP)
-        cr_assert(placed > 0, "nothing was placed, %llu bytes inline", (unsigned long long)inlined);
-    else
+    if (row->net != SCENE_LOOP) /* over a loop a guest this small can be through before the keys come */
         cr_assert_eq(placed, 0);
     scene_close(&scene);
     cr_assert_eq(count_descriptors(), descriptors);
@@ -93,6 +91,7 @@ Test(migration, once_the_keys_are_there_pages_are_placed)
         placed += scene.source_info.channels[i].placed_bytes;
         inlined += scene.source_info.channels[i].inline_bytes;
     }
+    cr_assert_gt(placed, 0);
     cr_assert_lt(inlined, placed / 4, "%llu inline, %llu placed", (unsigned long long)inlined,
                  (unsigned long long)placed);
     scene_close(&scene);

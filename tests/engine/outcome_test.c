@@ -77,6 +77,25 @@ Test(outcome, a_RUN_that_gets_lost_in_a_living_connection_is_taken_back)
     scene_close(&scene);
 }
 
+Test(outcome, a_destination_that_still_waits_for_RUN_promises_never_to_obey_it)
+{
+    for (enum scene_net net = SCENE_LOOP; net < SCENE_NETS; net++) {
+        struct accident accident = {.type = RECORD_RUN, .verdict = TAP_LOSE};
+        struct scene scene;
+        scene_init(&scene, net, 1, 1);
+        scene_set(&scene, "peer-timeout", "5000"); /* it does not miss us before we ask */
+        scene.rule = happen;
+        scene.opaque = &accident;
+        scene_open(&scene);
+        scene_run(&scene);
+        expect_stayed(&scene);
+        cr_assert_eq(scene.source_info.outcome, GODWIT_OUTCOME_NEVER);
+        cr_assert_eq(atomic_load(&accident.asked), 1);
+        cr_assert_not_null(strstr(scene.destination_error.text, "was told"), "%s", scene.destination_error.text);
+        scene_close(&scene);
+    }
+}
+
 Test(outcome, a_RUNNING_that_never_arrives_is_asked_for)
 {
     for (enum scene_net net = SCENE_LOOP; net < SCENE_NETS; net++) {

@@ -90,12 +90,12 @@ void scene_set(struct scene *scene, const char *name, const char *value)
 
 void scene_hurry(struct scene *scene)
 {
-    scene_set(scene, "connect-timeout", "500");
-    scene_set(scene, "handshake-timeout", "300");
-    scene_set(scene, "peer-timeout", "300");
+    scene_set(scene, "connect-timeout", "2000");
+    scene_set(scene, "handshake-timeout", "1000");
+    scene_set(scene, "peer-timeout", "500");
     scene_set(scene, "heartbeat-interval", "50");
-    scene_set(scene, "progress-timeout", "600");
-    scene_set(scene, "setup-timeout", "1000");
+    scene_set(scene, "progress-timeout", "1500");
+    scene_set(scene, "setup-timeout", "3000");
 }
 
 static const struct transport *base_transport(const struct scene *scene)
@@ -191,6 +191,7 @@ void scene_run(struct scene *scene)
 void scene_close(struct scene *scene)
 {
     godwit_source_free(scene->source);
+    tap_fini(&scene->tap);
     godwit_destination_free(scene->destination);
     test_guest_fini(&scene->from);
     test_guest_fini(&scene->to);

@@ -12,6 +12,7 @@ struct tap_channel {
     struct tap *tap;
     struct hello hello;
     bool greeted; /* sending thread: the hello has passed */
+    atomic_bool lost;
 
     /* receiving thread: the answer, then records, however they are cut into calls */
     bool answered, cut_next;
@@ -56,6 +57,10 @@ static enum godwit_err tap_send(struct channel *channel, const void *head, size_
         return GODWIT_OK;
     if (verdict == TAP_CUT)
         return cut(self);
+    if (verdict == TAP_LOSE)
+        atomic_store(&self->lost, true);
+    if (atomic_load(&self->lost))
+        return GODWIT_ERR_RESET;
     enum godwit_err err = channel_send(self->inner, head, head_size, payload, count, timeout_ms);
     if (verdict == TAP_CUT_AFTER && !err)
         err = channel_flush(self->inner, timeout_ms);
@@ -102,6 +107,8 @@ static enum godwit_err tap_recv(struct channel *channel, struct iovec *iov, unsi
     struct iovec first = iov[0]; /* the array is scratch space */
     if (self->cut_next)
         return cut(self);
+    if (atomic_load(&self->lost))
+        return GODWIT_ERR_RESET;
     enum godwit_err err = channel_recv(self->inner, iov, count, timeout_ms);
     if (err || self->hello.role == HELLO_DATA)
         return err;
@@ -132,12 +139,18 @@ static enum godwit_err tap_flush(struct channel *channel, int timeout_ms)
 
 static void tap_shutdown(struct channel *channel)
 {
-    channel_shutdown(((struct tap_channel *)channel)->inner);
+    struct tap_channel *self = (struct tap_channel *)channel;
+    if (!atomic_load(&self->lost)) /* else its reader looks for itself before long */
+        channel_shutdown(self->inner);
 }
 
 static void tap_free(struct channel *channel)
 {
-    channel_free(((struct tap_channel *)channel)->inner);
+    struct tap_channel *self = (struct tap_channel *)channel;
+    if (atomic_load(&self->lost))
+        atomic_store(&self->tap->lost, self->inner);
+    else
+        channel_free(self->inner);
     free(channel);
 }
 
@@ -191,4 +204,9 @@ void tap_init(struct tap *tap, const struct transport *inner, tap_rule *rule, vo
         .scheme = inner->ops->scheme, .connect = tap_connect, .listen = tap_listen, .domain = tap_domain};
     tap->transport = (struct transport){&tap->ops, tap};
     atomic_init(&tap->refuse, false);
+}
+
+void tap_fini(struct tap *tap)
+{
+    channel_free(atomic_exchange(&tap->lost, NULL));
 }

@@ -17,6 +17,7 @@ enum tap_verdict {
     TAP_SWALLOW,   /* sending only: the peer does not get it, the sender does not notice */
     TAP_CUT,       /* the connection breaks before this record */
     TAP_CUT_AFTER, /* and after it */
+    TAP_LOSE,      /* sending only: it breaks for this side; the peer's end stays open and silent until tap_fini */
 };
 
 struct tap_event {
@@ -38,9 +39,11 @@ struct tap {
     tap_rule *rule; /* NULL: everything passes */
     void *opaque;
     atomic_bool refuse; /* connecting: nobody is there any more */
+    _Atomic(struct channel *) lost; /* the peer of it knows nothing yet */
     void (*before_flush)(void *opaque, const struct hello *hello); /* may be NULL */
 };
 
 void tap_init(struct tap *tap, const struct transport *inner, tap_rule *rule, void *opaque);
+void tap_fini(struct tap *tap);
 
 #endif
