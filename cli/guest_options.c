@@ -48,7 +48,8 @@ const struct arg_spec guest_option_specs[] = {
 };
 
 _Static_assert((int)KVM_GUEST_CPUS == 2, "--help says so");
-_Static_assert(sizeof guest_option_specs / sizeof *guest_option_specs == GUEST_OPTION_COUNT, "the header says how many");
+_Static_assert(sizeof guest_option_specs / sizeof *guest_option_specs == GUEST_OPTION_COUNT,
+               "the header says how many");
 
 void guest_options_init(struct guest_options *options)
 {

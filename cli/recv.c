@@ -1,9 +1,9 @@
 /*
  * `godwit recv`: listens and receives guest after guest, or one.
  *
- * Happy path: listen, say where, serve, keep the dump, report, again. With --guest process or kvm the guest that arrives
- * runs on here, so it is the last one. Failure modes: a failed migration is one line and the next may come; SIGINT and SIGTERM
- * cancel the one under way and end the command.
+ * Happy path: listen, say where, serve, keep the dump, report, again. With --guest process or kvm the guest that
+ * arrives runs on here, so it is the last one. Failure modes: a failed migration is one line and the next may come;
+ * SIGINT and SIGTERM cancel the one under way and end the command.
  */
 #include <errno.h>
 #include <inttypes.h>

@@ -1,7 +1,7 @@
 /*
- * Who is let in: the first control connection of a session while serve() waits for one, the data channels of the session in
- * progress by their tokens, and at any time a source that asks what became of its session. Everybody else gets a refusal in
- * words and disturbs nobody.
+ * Who is let in: the first control connection of a session while serve() waits for one, the data channels of the
+ * session in progress by their tokens, and at any time a source that asks what became of its session. Everybody else
+ * gets a refusal in words and disturbs nobody.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -126,8 +126,8 @@ void door_release(void *opaque, const struct hello *hello)
 }
 
 /*
- * The decision, if there was none: a source that asks has lost the connection, so RUN can no longer come by it, and it is
- * promised that it will not be obeyed. A RUN that was taken is being carried out: wait for what comes of it.
+ * The decision, if there was none: a source that asks has lost the connection, so RUN can no longer come by it, and it
+ * is promised that it will not be obeyed. A RUN that was taken is being carried out: wait for what comes of it.
  */
 static enum godwit_outcome decide_locked(struct godwit_destination *destination, struct past *past,
                                          uint64_t deadline_ms)
@@ -175,7 +175,8 @@ static void answer_outcome(struct godwit_destination *destination, const struct 
         destination->goodbye = true;
     pthread_cond_broadcast(&destination->changed);
     pthread_mutex_unlock(&destination->lock);
-    channel_recv_exact(channel, bytes, 1, timeout); /* until the source hangs up: our answer is not cut off by a reset */
+    channel_recv_exact(channel, bytes, 1,
+                       timeout); /* until the source hangs up: our answer is not cut off by a reset */
 }
 
 /* True when the session took the channel. Under the lock. */

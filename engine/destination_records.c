@@ -97,7 +97,8 @@ static uint64_t arrived_bytes(const struct session *session)
     return bytes;
 }
 
-/* Acknowledges, in order, what all channels have marked. Under ack_lock, so that acknowledgements leave in order too. */
+/* Acknowledges, in order, what all channels have marked. Under ack_lock, so that acknowledgements leave in order
+ * too. */
 static void acknowledge(struct session *session)
 {
     uint32_t all = UINT32_MAX;

@@ -1,6 +1,6 @@
 /*
- * Faults of the line: a channel around a data channel that reads the records it forwards and damages some. It does not offer
- * puts, so pages go inline and all of them pass here.
+ * Faults of the line: a channel around a data channel that reads the records it forwards and damages some. It does not
+ * offer puts, so pages go inline and all of them pass here.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -82,7 +82,8 @@ static void make_stale(struct sabotage_channel *self)
 
 /*
  * After the first pass, in which it would be missed, every record loses its last extent with content, and a record of a
- * single extent that one's last page: the last pass of a small hot set has no other records, and mends what went before.
+ * single extent that one's last page: the last pass of a small hot set has no other records, and mends what went
+ * before.
  */
 static void lose_extent(struct sabotage_channel *self)
 {

@@ -5,9 +5,11 @@
  * writer and becomes an event; the thread sets the page's bit, takes the protection off exactly that page and lets the
  * writer go on. sync takes the bits and protects those pages again.
  *
- * - Shared memory and files are registered for write-protect. Protecting an empty page table entry leaves a marker in it
+ * - Shared memory and files are registered for write-protect. Protecting an empty page table entry leaves a marker in
+ * it
  *   (page tables: 2 MiB per GiB), so a page that is mapped late, or filled through the file, is protected when it comes.
- * - Private anonymous memory has such markers only from Linux 6.4 on, and they would hide its holes. It is registered for
+ * - Private anonymous memory has such markers only from Linux 6.4 on, and they would hide its holes. It is registered
+ * for
  *   missing pages too: the first touch of a hole is an event, the thread makes the page and counts it as written. A
  *   page that a read touches cannot be made clean without a race: the zero page comes unprotected, and whoever writes it
  *   before it is protected would not be seen. Memory of both kinds, or of a kind that nobody could tell, is treated the
@@ -116,8 +118,8 @@ static int fault_protect_once(struct fault_tracker *tracker, uint64_t start, uin
 }
 
 /*
- * Protects [start, end), whole granules. Before Linux 6.4 one call must stay within one mapping, and how mappings are cut
- * may change at any time, so that is found out: on ENOENT the two halves are tried.
+ * Protects [start, end), whole granules. Before Linux 6.4 one call must stay within one mapping, and how mappings are
+ * cut may change at any time, so that is found out: on ENOENT the two halves are tried.
  */
 static int fault_protect(struct fault_tracker *tracker, const struct fault_range *range, uint64_t start, uint64_t end)
 {
@@ -197,7 +199,8 @@ static void fault_resolve(struct fault_tracker *tracker, const struct uffd_msg *
     pthread_mutex_unlock(&tracker->lock);
 }
 
-/* Events are read one by one: of two for one page the second is gone once the first is resolved, and cannot be stale. */
+/* Events are read one by one: of two for one page the second is gone once the first is resolved, and cannot be
+ * stale. */
 static void *fault_main(void *argument)
 {
     struct fault_tracker *tracker = argument;
@@ -309,7 +312,8 @@ static uint64_t fault_word_mask(uint64_t word, uint64_t first, uint64_t end)
 
 /*
  * Protects the pages of taken, whose bit 0 is page `base`; 0 or errno. Pages in between are protected or missing, as
- * their bits are not set, so bridging a gap changes nothing. Half a granule is protected as a whole: its other bits stay.
+ * their bits are not set, so bridging a gap changes nothing. Half a granule is protected as a whole: its other bits
+ * stay.
  */
 static int fault_rearm(struct fault_tracker *tracker, const struct fault_range *range, const uint64_t *taken,
                        uint64_t base)

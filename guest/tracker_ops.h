@@ -1,6 +1,6 @@
 /*
- * What the dirty tracker asks of a mechanism. tracker.c owns the ranges, checks every argument, and calls these from one
- * thread at a time: start only while stopped, sync only while started.
+ * What the dirty tracker asks of a mechanism. tracker.c owns the ranges, checks every argument, and calls these from
+ * one thread at a time: start only while stopped, sync only while started.
  */
 #ifndef GUEST_TRACKER_OPS_H
 #define GUEST_TRACKER_OPS_H
@@ -26,7 +26,8 @@ struct tracker_ops {
     enum godwit_tracker_kind kind;
     /* *self is owned by the caller, for free. */
     enum godwit_err (*new)(void **self, struct godwit_error *error);
-    /* Arms all ranges, which stay where they are until stop has returned. A failure may leave some armed: stop follows. */
+    /* Arms all ranges, which stay where they are until stop has returned. A failure may leave some armed: stop
+     * follows. */
     enum godwit_err (*start)(void *self, const struct tracker_range *ranges, unsigned count,
                              struct godwit_error *error);
     /* [start, end) lies in ranges[index]; bit 0 of bitmap is start. */

@@ -96,7 +96,8 @@ void queue_mark(struct queue *queue, uint32_t epoch)
 {
     pthread_mutex_lock(&queue->lock);
     for (unsigned i = 0; i < queue->senders; i++)
-        assert(queue->marked - queue->passed[i] < QUEUE_MARKS && "the engine waits for acknowledgements before it marks again");
+        assert(queue->marked - queue->passed[i] < QUEUE_MARKS &&
+               "the engine waits for acknowledgements before it marks again");
     queue->marks[queue->marked++ % QUEUE_MARKS] = (struct mark){.at = queue->pushed, .epoch = epoch};
     pthread_cond_broadcast(&queue->work);
     pthread_mutex_unlock(&queue->lock);

@@ -1,13 +1,14 @@
 /*
- * Reader loop: wait for a record until the next heartbeat is due or the peer counts as dead, whichever is first; dispatch;
- * send the heartbeat when it is due. A heartbeat is skipped while another thread is sending: those bytes are as good.
+ * Reader loop: wait for a record until the next heartbeat is due or the peer counts as dead, whichever is first;
+ * dispatch; send the heartbeat when it is due. A heartbeat is skipped while another thread is sending: those bytes are
+ * as good.
  *
- * Failure modes: silence beyond peer_timeout_ms is PEER_DEAD; a RECORD_ERROR is PEER_FAILED with the peer's words; a broken
- * record is PROTOCOL. After a long pause of this process (a debugger, SIGSTOP) what has arrived meanwhile is read before the
- * peer is declared dead.
+ * Failure modes: silence beyond peer_timeout_ms is PEER_DEAD; a RECORD_ERROR is PEER_FAILED with the peer's words; a
+ * broken record is PROTOCOL. After a long pause of this process (a debugger, SIGSTOP) what has arrived meanwhile is
+ * read before the peer is declared dead.
  *
- * Teardown: control_stop shuts the channel down, which ends every blocked call, then joins the reader; the caller must have
- * stopped its own senders before control_free. Nobody else holds a pointer to the channel.
+ * Teardown: control_stop shuts the channel down, which ends every blocked call, then joins the reader; the caller must
+ * have stopped its own senders before control_free. Nobody else holds a pointer to the channel.
  */
 #include "session/control.h"
 

@@ -74,10 +74,11 @@ enum godwit_err offer_check(const struct offer *offer, unsigned channels, struct
         return error_set(error, GODWIT_ERR_MISMATCH, "page size mismatch: the source uses %u, the destination %u",
                          offer->page_size, GODWIT_PAGE_SIZE);
     if (channels != 0 && channels != offer->channels)
-        return error_set(error, GODWIT_ERR_MISMATCH,
-                         "multifd-channels mismatch: source %u, destination %u; set the same number on both sides, or none "
-                         "on the destination",
-                         offer->channels, channels);
+        return error_set(
+            error, GODWIT_ERR_MISMATCH,
+            "multifd-channels mismatch: source %u, destination %u; set the same number on both sides, or none "
+            "on the destination",
+            offer->channels, channels);
     if (strcmp(offer->compression, "none") != 0)
         return error_set(error, GODWIT_ERR_MISMATCH,
                          "multifd-compression mismatch: the source wants %s, which this destination does not have",

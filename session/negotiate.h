@@ -1,6 +1,6 @@
 /*
- * What the two sides agree on before any page travels: features, channel count, codec, blocks (docs/protocol.md §5). The
- * source offers, the destination accepts or gives up with an ERROR record; there is no second round.
+ * What the two sides agree on before any page travels: features, channel count, codec, blocks (docs/protocol.md §5).
+ * The source offers, the destination accepts or gives up with an ERROR record; there is no second round.
  */
 #ifndef SESSION_NEGOTIATE_H
 #define SESSION_NEGOTIATE_H
