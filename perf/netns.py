@@ -24,7 +24,7 @@ does not count. Median (lowest–highest)."""
 def ip(*words):
     done = subprocess.run(["ip", *words], capture_output=True, text=True)
     if done.returncode != 0:
-        raise b.Failed(f"ip {' '.join(words)}: {done.stderr.strip()}")
+        raise b.Missing(f"no link can be made: ip {' '.join(words)}: {done.stderr.strip()}")
 
 
 class Link:
