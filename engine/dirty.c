@@ -135,6 +135,17 @@ void dirty_mark(struct dirty *dirty, unsigned block, uint64_t first, uint64_t pa
     pthread_mutex_unlock(&dirty->lock);
 }
 
+/* Notes the run as sent in epoch. */
+static void note_sent(struct dirty_block *block, const struct run *run, uint32_t epoch)
+{
+    uint64_t *first = &block->first[epoch % 2], *end = &block->end[epoch % 2];
+    bitmap_set(block->sent[epoch % 2], run->first, run->pages);
+    if (*end == 0 || run->first < *first)
+        *first = run->first;
+    if (run->first + run->pages > *end)
+        *end = run->first + run->pages;
+}
+
 struct run dirty_take(struct dirty *dirty, struct dirty_cursor *cursor, uint64_t most, uint32_t epoch, bool hold)
 {
     for (; cursor->block < dirty->ram->count; cursor->block++, cursor->page = 0) {
@@ -145,7 +156,7 @@ struct run dirty_take(struct dirty *dirty, struct dirty_cursor *cursor, uint64_t
         if (run.pages == 0)
             continue;
         bitmap_clear(block->bits, run.first, run.pages);
-        bitmap_set(block->sent[epoch % 2], run.first, run.pages);
+        note_sent(block, &run, epoch);
         dirty->pages -= run.pages;
         cursor->page = run.first + run.pages;
         return run;
@@ -157,16 +168,21 @@ struct run dirty_next_hole(struct dirty *dirty, unsigned block, uint64_t from, u
 {
     struct dirty_block *maps = &dirty->blocks[block];
     struct run run = bitmap_next_clear_run(maps->bits, dirty->ram->blocks[block].pages, from, UINT32_MAX);
-    bitmap_set(maps->sent[epoch % 2], run.first, run.pages);
+    if (run.pages > 0)
+        note_sent(maps, &run, epoch);
     return run;
 }
 
 void dirty_reset_sent(struct dirty *dirty, uint32_t epoch)
 {
     for (unsigned i = 0; i < dirty->ram->count; i++) {
-        uint64_t *sent = dirty->blocks[i].sent[epoch % 2];
-        for (uint64_t word = 0; word < bitmap_words(dirty->ram->blocks[i].pages); word++)
+        struct dirty_block *block = &dirty->blocks[i];
+        uint64_t *sent = block->sent[epoch % 2];
+        /* An epoch of a long pass covers a small part of a large memory: going through all of the map each time would cost
+         * more than taking the pages. */
+        for (uint64_t word = block->first[epoch % 2] / 64; word < bitmap_words(block->end[epoch % 2]); word++)
             if (sent[word] != 0) /* maps of memory that nobody touches stay out of memory themselves */
                 sent[word] = 0;
+        block->first[epoch % 2] = block->end[epoch % 2] = 0;
     }
 }

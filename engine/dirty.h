@@ -16,7 +16,8 @@
 
 struct dirty_block {
     uint64_t *bits;
-    uint64_t *sent[2]; /* [epoch % 2] */
+    uint64_t *sent[2];         /* [epoch % 2] */
+    uint64_t first[2], end[2]; /* no page outside [first, end) is set in sent[]; both 0: none is */
 };
 
 struct dirty_mark {

@@ -162,6 +162,7 @@ static enum godwit_err process_accept(void *self, const struct godwit_block *off
     mine[0].fd_offset = 0;
     mine[0].page_size = guest->ram.page_size;
     mine[0].content = GODWIT_BLOCK_FRESH;
+    mine[0].presence = guest->destination.prealloc ? GODWIT_BLOCK_PRESENT : GODWIT_BLOCK_ON_DEMAND;
     return GODWIT_OK;
 }
 

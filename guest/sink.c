@@ -107,6 +107,8 @@ static enum godwit_err sink_place_memory(struct sink_guest *guest, struct godwit
         block->fd = ram->fd;
         block->fd_offset = 0;
         block->page_size = ram->page_size;
+        if (guest->config.mode == SINK_MEMORY && guest->config.prealloc)
+            block->presence = GODWIT_BLOCK_PRESENT;
     }
     return GODWIT_OK;
 }

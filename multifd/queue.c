@@ -88,8 +88,8 @@ void queue_push(struct queue *queue, struct batch *batch)
 {
     pthread_mutex_lock(&queue->lock);
     queue->full[queue->pushed++ % queue->batches] = batch;
-    pthread_cond_signal(&queue->work);
     pthread_mutex_unlock(&queue->lock);
+    pthread_cond_signal(&queue->work);
 }
 
 void queue_mark(struct queue *queue, uint32_t epoch)
@@ -148,8 +148,8 @@ void queue_recycle(struct queue *queue, struct batch *batch)
 {
     pthread_mutex_lock(&queue->lock);
     queue->free[queue->free_count++] = batch;
-    pthread_cond_signal(&queue->empty);
     pthread_mutex_unlock(&queue->lock);
+    pthread_cond_signal(&queue->empty);
 }
 
 void queue_end(struct queue *queue)

@@ -14,6 +14,7 @@ static bool block_init(struct ram_block *block, const struct godwit_block *from,
         .fd = from->fd,
         .fd_offset = from->fd_offset,
         .fresh = from->content != GODWIT_BLOCK_USED,
+        .present = from->presence == GODWIT_BLOCK_PRESENT,
     };
     memcpy(block->id, from->id, sizeof block->id);
     if (!with_received)

@@ -25,6 +25,7 @@ struct ram_block {
 
     /* Destination only. */
     bool fresh;                /* never-received pages read as zero */
+    bool present;              /* stores need no memory that is not there yet */
     _Atomic uint64_t *received; /* bitmap: announced by any extent so far; set by receivers, read by all */
     _Atomic uint64_t *stored;   /* bitmap: content was stored there */
 };

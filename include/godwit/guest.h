@@ -33,6 +33,13 @@ enum godwit_block_content {
     GODWIT_BLOCK_SCRATCH, /* nobody will read it, and it may take less room than it shows: zero pages need not be stored */
 };
 
+enum godwit_block_presence {
+    GODWIT_BLOCK_ON_DEMAND, /* a page comes into being when it is stored to: the library populates it first, so that
+                               running out of memory is an error of the migration and not a SIGBUS */
+    GODWIT_BLOCK_PRESENT,   /* every page is mapped for writing, by MADV_POPULATE_WRITE or the like, and stays: a store
+                               cannot fail, and nothing need be asked of the kernel before it */
+};
+
 /* One contiguous range of guest RAM. The caller keeps addr mapped (and fd open) for the life of the migration. */
 struct godwit_block {
     char id[GODWIT_BLOCK_ID_MAX + 1]; /* unique, NUL terminated, equal on both sides */
@@ -41,7 +48,8 @@ struct godwit_block {
     uint32_t page_size;               /* bytes of the backing page: 4096, 2 MiB, 1 GiB; informative */
     int fd;                           /* memfd or file behind addr, -1 for private anonymous memory */
     uint64_t fd_offset;               /* of addr within fd, bytes */
-    enum godwit_block_content content; /* read on the destination only */
+    enum godwit_block_content content;   /* read on the destination only */
+    enum godwit_block_presence presence; /* read on the destination only */
 };
 
 /* Where save_some and save_rest put device state. Copies; fails with GODWIT_ERR_TOO_BIG beyond 256 MiB a stream. */

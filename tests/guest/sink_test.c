@@ -131,6 +131,21 @@ Test(sink, two_writers_of_one_dump_are_refused)
     temp_dir_remove(&dir);
 }
 
+Test(sink, memory_that_was_preallocated_is_said_to_be_present)
+{
+    struct sink_guest_config config;
+    struct godwit_block mine[2];
+    sink_guest_config_init(&config);
+    for (unsigned prealloc = 0; prealloc < 2; prealloc++) {
+        config.prealloc = prealloc == 1;
+        struct sink_guest *guest = new_sink(&config);
+        cr_assert_eq(accept_offer(guest, mine, NULL), GODWIT_OK);
+        for (unsigned i = 0; i < 2; i++)
+            cr_expect_eq(mine[i].presence, prealloc == 1 ? GODWIT_BLOCK_PRESENT : GODWIT_BLOCK_ON_DEMAND);
+        sink_guest_free(guest);
+    }
+}
+
 Test(sink, a_dump_that_cannot_be_named_is_refused_before_the_migration)
 {
     struct sink_guest_config config;
