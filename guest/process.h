@@ -19,6 +19,7 @@
 #include "guest/process_check.h"
 #include "guest/process_clock.h"
 #include "guest/process_plan.h"
+#include "guest/witness.h"
 
 struct process_guest;
 
@@ -32,6 +33,7 @@ struct process_guest_config {
     unsigned threads; /* 1 to PROCESS_WORKERS_MAX */
     uint64_t seed;
     bool prealloc;
+    struct witness *witness; /* borrowed until free: a log of when the guest runs; NULL: none */
 };
 
 struct process_destination_config {
@@ -43,6 +45,7 @@ struct process_destination_config {
      * on.
      */
     bool keep_image;
+    struct witness *witness; /* borrowed until free; NULL: none */
 };
 
 /* ram unset, random, no writes, hot set a quarter, memfd, 2 threads, seed 1. */
