@@ -29,6 +29,7 @@ enum { RUNS_ON_TIMEOUT_MS = 2000, LOOK_INTERVAL_NS = 1000 * 1000, LINGER_MS = 10
 struct arrival {
     struct process_guest *process; /* exactly one is set */
     struct sink_guest *sink;
+    struct witness *witness; /* NULL: none */
 };
 
 static enum godwit_err new_arrival(const struct guest_options *options, struct arrival *out, struct godwit_error *error)
@@ -46,6 +47,12 @@ static enum godwit_err new_arrival(const struct guest_options *options, struct a
     process_destination_config_init(&config);
     config.backing = backing;
     config.keep_image = true;
+    if (options->witness) {
+        enum godwit_err err = witness_open(options->witness, WITNESS_DESTINATION, &out->witness, error);
+        if (err)
+            return err;
+        config.witness = out->witness;
+    }
     return process_guest_new_destination(&out->process, &config, error);
 }
 
@@ -161,5 +168,6 @@ _Noreturn void demo_destination_run(struct demo *demo)
     godwit_destination_free(destination);
     process_guest_free(arrival.process);
     sink_guest_free(arrival.sink);
+    witness_close(arrival.witness);
     _exit(err ? COMMAND_FAILED : COMMAND_DONE); /* no atexit: the parent's buffers are not ours to write */
 }

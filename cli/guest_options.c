@@ -36,6 +36,8 @@ const struct arg_spec guest_option_specs[] = {
      .summary = "the part of the memory that takes 15 of 16 writes"},
     {.name = "backing", .kind = ARG_CHOICE, .offset = FIELD(backing), .choices = backing_names, .standard = "memfd",
      .summary = "what the memory is made of"},
+    {.name = "witness", .kind = ARG_TEXT, .offset = FIELD(witness), .value = "FILE",
+     .summary = "append to FILE when a process guest runs, about every millisecond"},
 };
 
 _Static_assert(sizeof guest_option_specs / sizeof *guest_option_specs == GUEST_OPTION_COUNT, "as the header says");
@@ -83,6 +85,8 @@ enum godwit_err guest_options_settle(struct guest_options *options, uint64_t dir
     if (options->type == GUEST_IDLE && options->hot_set != GUEST_OPTION_UNSET)
         return error_set(error, GODWIT_ERR_INVALID,
                          "an idle guest has no hot set: leave --hot-set or --guest idle out");
+    if (options->type == GUEST_IDLE && options->witness)
+        return error_set(error, GODWIT_ERR_INVALID, "an idle guest never runs: leave --witness or --guest idle out");
     enum godwit_err err = settle_ram(options, error);
     if (err)
         return err;

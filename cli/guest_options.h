@@ -21,11 +21,12 @@ struct guest_options {
     unsigned type;    /* enum guest_type */
     uint64_t dirty_rate, hot_set;
     unsigned backing; /* enum memory_backing */
+    const char *witness; /* NULL: none */
 };
 
 /* For an arg_group; the offsets are into struct guest_options. */
 extern const struct arg_spec guest_option_specs[];
-enum { GUEST_OPTION_COUNT = 7 };
+enum { GUEST_OPTION_COUNT = 8 };
 
 /* Everything unset. */
 void guest_options_init(struct guest_options *options);

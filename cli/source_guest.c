@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "cli/check.h"
 #include "guest/idle.h"
 #include "transport/clock.h"
 #include "transport/error.h"
@@ -12,6 +13,7 @@ enum { LOOK_INTERVAL_NS = 2 * 1000 * 1000, RUNS_TIMEOUT_MS = 2000 };
 struct source_guest {
     struct process_guest *process; /* exactly one of the two is set */
     struct idle_guest *idle;
+    struct witness *witness; /* the process guest's; NULL: none */
 };
 
 static enum godwit_err new_process(struct source_guest *guest, const struct guest_options *options,
@@ -25,6 +27,12 @@ static enum godwit_err new_process(struct source_guest *guest, const struct gues
     config.dirty_rate = options->dirty_rate;
     config.hot_set = options->hot_set;
     config.backing = (enum memory_backing)options->backing;
+    if (options->witness) {
+        enum godwit_err err = witness_open(options->witness, WITNESS_SOURCE, &guest->witness, error);
+        if (err)
+            return err;
+        config.witness = guest->witness;
+    }
     enum godwit_err err = process_guest_new_source(&guest->process, &config, error);
     return err ? err : process_guest_start(guest->process, error);
 }
@@ -65,6 +73,7 @@ void source_guest_free(struct source_guest *guest)
         return;
     process_guest_free(guest->process);
     idle_guest_free(guest->idle);
+    witness_close(guest->witness);
     free(guest);
 }
 
@@ -101,6 +110,12 @@ bool source_guest_runs(const struct source_guest *guest, int timeout_ms)
         nanosleep(&(struct timespec){.tv_nsec = LOOK_INTERVAL_NS}, NULL);
     } while (clock_left_ms(deadline) > 0);
     return false;
+}
+
+enum godwit_err source_guest_check(struct source_guest *guest, struct report_check *out, struct godwit_error *error)
+{
+    *out = (struct report_check){.runs = source_guest_runs(guest, RUNS_TIMEOUT_MS)};
+    return check_process(guest->process, out, error);
 }
 
 const char *source_guest_fate(const struct source_guest *guest)
