@@ -165,6 +165,8 @@ _Noreturn void demo_destination_run(struct demo *demo)
         err = serve(demo, destination, &arrival, error);
     if (err)
         tell(demo, DEMO_FAILED);
+    if (err && destination)
+        godwit_destination_linger(destination, LINGER_MS);
     godwit_destination_free(destination);
     process_guest_free(arrival.process);
     sink_guest_free(arrival.sink);

@@ -22,6 +22,7 @@
 
 enum {
     LINGER_MS = 10000,
+    LINGER_LOOK_MS = 100,
     RUN_ON_MS = 1000,    /* how long --once watches a guest that runs on */
     RETRY_PAUSE_MS = 50, /* a serve that fails at once, again and again, must not burn a processor */
     BOUND_URI_MAX = 320,
@@ -106,6 +107,20 @@ static void cancel(void *object)
     godwit_destination_cancel(object);
 }
 
+/* What we know ends with us: a source that lost RUN, or the answer to it, is waited for, unless
+ * a signal, perhaps the second one, says enough. */
+static void linger(struct recv *recv)
+{
+    for (int waited = 0; waited < LINGER_MS; waited += LINGER_LOOK_MS) {
+        if (godwit_destination_linger(recv->destination, LINGER_LOOK_MS))
+            return;
+        if (watch_signalled(recv->signal_fd, 0)) {
+            recv->interrupted = true;
+            return;
+        }
+    }
+}
+
 /* One migration, from waiting for a source to a dump that has its name. */
 static enum godwit_err serve(struct recv *recv, struct godwit_error *error)
 {
@@ -116,9 +131,9 @@ static enum godwit_err serve(struct recv *recv, struct godwit_error *error)
         return err;
     atomic_store(&recv->visited, false);
     err = godwit_destination_serve(recv->destination, error);
-    if (!err && (recv->settings.once || recv->settings.type == RECEIVER_PROCESS)) /* a signal ends it */
-        godwit_destination_linger(recv->destination, LINGER_MS);
     recv->interrupted = watch_stop(watch);
+    if (recv->settings.once || (!err && recv->settings.type == RECEIVER_PROCESS))
+        linger(recv);
     progress_reset(&recv->progress);
     godwit_destination_query(recv->destination, &recv->info);
     if (err)

@@ -160,7 +160,8 @@ class Run:
         self.options = {"multifd-channels": self.random.randint(1, 4), "max-bandwidth": int(self.ram / seconds),
                         "downtime-limit": self.random.choice((20, 100, 300)),
                         "switchover-timeout": self.random.choice((700, 1500))}
-        self.guest = {"ram": self.ram, "dirty-rate": self.random.choice((4, 16, 40)) * MIB,
+        # at most half of what the line carries, so that every migration converges
+        self.guest = {"ram": self.ram, "dirty-rate": int(min(self.random.choice((4, 16, 40)) * MIB, self.ram / seconds / 2)),
                       "hot-set": self.ram // self.random.choice((2, 4, 16)),
                       "pattern": self.random.choice(("random", "random", "mixed", "zero"))}
         self.hold = {name: self.random.uniform(0, 0.08) for name in ("OFFER", "ACCEPT", "COMMIT", "LOADED", "RUN",
