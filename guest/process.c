@@ -100,24 +100,22 @@ static enum godwit_err process_witness(struct process_guest *guest, enum witness
     process_guest_counters(guest, &counters);
     for (unsigned i = 0; i < counters.threads; i++)
         steps += counters.steps[i];
-    guest->witnessed = kind == WITNESS_START;
-    return witness_note(guest->witness, kind, atomic_load_explicit(&guest->clock.ticks, memory_order_relaxed), steps,
-                        error);
+    enum godwit_err err = witness_note(guest->witness, kind,
+                                       atomic_load_explicit(&guest->clock.ticks, memory_order_relaxed), steps, error);
+    guest->witnessed = kind == WITNESS_START && !err;
+    return err;
 }
 
 /* The workers run, and the witness knows of it before. A guest that cannot be witnessed does not run. */
 static enum godwit_err process_run(struct process_guest *guest, void *memory, struct godwit_error *error)
 {
-    enum godwit_err err = process_witness(guest, WITNESS_START, error);
-    if (err)
-        return err;
-    if (process_workers_started(&guest->workers))
-        process_workers_unpark(&guest->workers);
-    else
+    enum godwit_err err = GODWIT_OK;
+    if (!process_workers_started(&guest->workers))
         err = process_workers_start(&guest->workers, memory, &guest->plan, &guest->clock, guest->witness, error);
-    struct godwit_error ignored;
-    if (err)
-        process_witness(guest, WITNESS_STOP, &ignored);
+    if (!err)
+        err = process_witness(guest, WITNESS_START, error);
+    if (!err)
+        process_workers_unpark(&guest->workers);
     return err;
 }
 

@@ -2,7 +2,9 @@
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "guest/process.h"
@@ -88,6 +90,47 @@ Test(witness, a_guest_that_cannot_be_witnessed_does_not_start)
     cr_assert(eq(int, witness_open("/dev/full", WITNESS_SOURCE, &witness, &error), GODWIT_OK));
     struct process_guest *guest = witnessed(witness);
     cr_assert(eq(int, process_guest_start(guest, &error), GODWIT_ERR_SYSTEM));
+    process_guest_free(guest);
+    witness_close(witness);
+}
+
+/* One thread of two: what the first would write by then is lost when the start is taken back, or worse, is not. */
+Test(witness, a_guest_with_a_thread_missing_has_never_run)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    cr_skip("a sanitizer's address space cannot be limited");
+#endif
+    char path[] = "/tmp/godwit-witness-XXXXXX";
+    close(mkstemp(path));
+    struct godwit_error error;
+    struct witness *witness;
+    struct process_counters counters;
+    static struct records records;
+    cr_assert(eq(int, witness_open(path, WITNESS_SOURCE, &witness, &error), GODWIT_OK));
+    struct process_guest *guest = witnessed(witness);
+    pthread_attr_t large;
+    pthread_attr_init(&large);
+    pthread_attr_setstacksize(&large, 64 << 20);
+    pthread_setattr_default_np(&large);
+    unsigned long pages = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    cr_assert(file != NULL && fscanf(file, "%lu", &pages) == 1);
+    fclose(file);
+    struct rlimit before, limit;
+    getrlimit(RLIMIT_AS, &before);
+    limit = (struct rlimit){pages * 4096 + (100 << 20), before.rlim_max};
+    setrlimit(RLIMIT_AS, &limit);
+    enum godwit_err err = process_guest_start(guest, &error);
+    setrlimit(RLIMIT_AS, &before);
+    cr_assert(eq(int, err, GODWIT_ERR_NO_MEMORY));
+    process_guest_counters(guest, &counters);
+    read_records(path, &records);
+    unlink(path);
+    cr_assert(eq(u64, counters.steps[0], 0));
+    cr_assert(eq(sz, records.count, 0), "it has not even begun to run");
+    struct process_view view = process_guest_image(guest);
+    struct process_check check;
+    cr_assert(eq(int, process_guest_check(&view, &counters, &check, &error), GODWIT_OK), "nothing was written");
     process_guest_free(guest);
     witness_close(witness);
 }
