@@ -10,6 +10,7 @@ Ends with a table of outcomes and "N passed, N failed, N skipped". --tap reports
 """
 import argparse
 import collections
+import itertools
 import json
 import os
 import random
@@ -39,6 +40,7 @@ TIMEOUTS = {"connect-timeout": "2s", "handshake-timeout": "800ms", "setup-timeou
             "peer-timeout": f"{int(faults.PEER_TIMEOUT * 1000)}ms", "progress-timeout": "1200ms"}
 EVENTS = {"setup": ("hello", "OFFER", "ACCEPT"), "active": ("data",), "device": ("COMMIT", "LOADED"), "run": ("RUN",),
           "running": ("RUNNING",), "after": ("RUNNING", "BYE")}
+SABOTAGE = ("swap-pages", "old-device-state")
 HELD = "the guest is held here, stopped"
 
 
@@ -145,6 +147,7 @@ class Run:
     problems: list = field(default_factory=list)
     seconds: float = 0.0
     fault_at: int = None  # ns
+    sabotage: str = None  # x-fault: damage that nothing but the judge can see
     source_code: int = None
     destination_code: int = None
 
@@ -166,6 +169,8 @@ class Run:
                       "pattern": self.random.choice(("random", "random", "mixed", "zero"))}
         self.hold = {name: self.random.uniform(0, 0.08) for name in ("OFFER", "ACCEPT", "COMMIT", "LOADED", "RUN",
                      "RUNNING", "BYE") if self.random.random() < 0.5}
+        if self.sabotage:
+            self.options["x-fault"] = self.sabotage
         self.limit = self.random.randint(8, 120) * MIB if self.kind == "no-memory" else None
 
     # ---- doing it ----
@@ -335,7 +340,7 @@ def judge_memory(run, say, there):
             say("the guest does not run on at the source")
     if run.destination_code == 0 and there and not run.destination.report.get("check"):
         say("the destination has not checked its guest")
-    if run.destination_code == 0 and there and not there[0].ticks:
+    if run.destination_code == 0 and there and not there[0].ticks and run.kind != "cancel-destination":
         say("the guest does not run on at the destination")
 
 
@@ -380,18 +385,22 @@ class Soak:
                 self.nets.append(self.local.net)
         return self.local.net if self.local.net.made else None
 
-    def one(self, seed):
+    def one(self, seed, kind=None, sabotage=None):
         choice = random.Random(seed)
         # every kind in turn, so that a short soak has them all
-        kind = self.kinds[seed % len(self.kinds)]
+        kind = kind or self.kinds[seed % len(self.kinds)]
         network = kind in faults.NETWORK_FAULTS or choice.random() < 0.2
-        folder = self.folder / f"run-{seed}"
+        folder = self.folder / f"run-{seed}-{sabotage or kind}"
         folder.mkdir()
-        run = Run(self.options.tool, seed, kind, folder, self.net() if network else None)
+        run = Run(self.options.tool, seed, kind, folder, self.net() if network else None,
+                  sabotage=sabotage)
         try:
             run.perform()
         except Exception as error:  # a bug of ours must not end the soak
             run.problems.append(f"the runner: {type(error).__name__}: {error}")
+        if sabotage:  # it is the judge that is tested
+            run.problems = [] if run.problems else [f"{sabotage} was not noticed"]
+            run.kind = f"{kind} with {sabotage}"
         if run.problems:
             (folder / "report").write_text("\n".join(describe(run)) + "\n")
         else:
@@ -415,11 +424,11 @@ class Soak:
         sys.stdout.flush()
 
     def perform(self):
-        seeds = self.seeds()
+        work = [(seed, "none", name) for seed, name in enumerate(SABOTAGE)] if self.options.short else []
         with ThreadPoolExecutor(max_workers=self.options.jobs) as pool:
             pending = set()
-            for seed in seeds:
-                pending.add(pool.submit(self.one, seed))
+            for arguments in itertools.chain(work, ((seed,) for seed in self.seeds())):
+                pending.add(pool.submit(self.one, *arguments))
                 while len(pending) >= self.options.jobs:
                     done = {future for future in pending if future.done()}
                     pending -= done
@@ -431,6 +440,10 @@ class Soak:
             self.folder.rmdir()
 
     def seeds(self):
+        if self.options.short:
+            yield from range(len(self.kinds))
+            yield self.options.seed
+            return
         end = time.monotonic() + self.options.minutes * 60 if self.options.minutes else None
         for number in range(self.options.runs if not end else 1 << 40):
             if end and time.monotonic() > end:
@@ -468,17 +481,20 @@ def main():
     parser.add_argument("--only", default="", metavar="REGEX", help="faults whose name contains it")
     parser.add_argument("--jobs", type=int, default=2 * (os.cpu_count() or 1))
     parser.add_argument("--no-network", dest="network", action="store_false", help="no network namespaces")
+    parser.add_argument("--short", action="store_true",
+                        help="every fault once by fixed seeds and one by a random seed, in TAP; and damage that must be found")
     parser.add_argument("--tap", action="store_true")
     parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args()
     if options.seed is None:
         options.seed = random.SystemRandom().randrange(1 << 30)
-    if options.tap:
-        print(f"1..{options.runs}")
+    options.tap = options.tap or options.short
     print(f"# seed {options.seed}, {options.jobs} at a time" if options.tap else
           f"seed {options.seed}, {options.jobs} at a time", flush=True)
     soak = Soak(options)
     soak.perform()
+    if options.tap:
+        print(f"1..{soak.count}")
     if not options.tap:
         soak.table()
         print(f"{soak.count - soak.failed} passed, {soak.failed} failed, 0 skipped")
