@@ -323,8 +323,8 @@ def judge_codes(run, say, here, there, source_gone):
         say("the destination says failed, and the guest ran there")
     if not there and theirs == 0:
         say("the destination says completed, and the guest never ran there")
-    if code == 3 and "RUN" not in run.proxy.seen:
-        say("the outcome is unknown before RUN was sent")
+    if code == 3 and "LOADED" not in run.proxy.passed:  # RUN itself may be lost in a connection that broke
+        say("the outcome is unknown, and RUN cannot have been sent before LOADED came")
     if not here:
         say("the guest never ran at the source")
 
