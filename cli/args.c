@@ -1,7 +1,9 @@
 #include "cli/args.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cli/nearest.h"
@@ -99,6 +101,19 @@ static enum godwit_err store_size(const struct arg_spec *spec, const char *value
     return GODWIT_OK;
 }
 
+static enum godwit_err store_count(const struct arg_spec *spec, const char *value, uint64_t *out,
+                                   struct godwit_error *error)
+{
+    char *end = NULL;
+    errno = 0;
+    unsigned long long count = strtoull(value, &end, 10);
+    if (value[strspn(value, "0123456789")] || *end || errno || count < spec->min || count > spec->max)
+        return wrong(error, "--%s %s: use a number from %" PRIu64 " to %" PRIu64, spec->name, value, spec->min,
+                     spec->max);
+    *out = count;
+    return GODWIT_OK;
+}
+
 static enum godwit_err store(const struct arg_spec *spec, void *settings, const struct typed *typed,
                              struct godwit_error *error)
 {
@@ -115,6 +130,8 @@ static enum godwit_err store(const struct arg_spec *spec, void *settings, const 
         return store_choice(spec, typed->value, field, error);
     if (spec->kind == ARG_SIZE)
         return store_size(spec, typed->value, field, error);
+    if (spec->kind == ARG_COUNT)
+        return store_count(spec, typed->value, field, error);
     *(const char **)field = typed->value;
     return GODWIT_OK;
 }

@@ -18,6 +18,7 @@ enum arg_kind {
     ARG_FLAG,   /* bool */
     ARG_TEXT,   /* const char *, not empty */
     ARG_SIZE,   /* uint64_t bytes, a multiple of .multiple */
+    ARG_COUNT,  /* uint64_t, .min to .max */
     ARG_CHOICE, /* unsigned, index into .choices */
 };
 
@@ -27,6 +28,7 @@ struct arg_spec {
     size_t offset;              /* of the field within the group's settings; its type follows from kind */
     const char *const *choices; /* ARG_CHOICE: NULL terminated */
     uint64_t min, multiple;     /* ARG_SIZE; multiple 0 means any */
+    uint64_t max;               /* ARG_COUNT */
     const char *value;          /* --help: what stands for the value; NULL where the choices say it */
     const char *standard;       /* --help: the default; NULL for none */
     const char *summary;        /* --help: one line */

@@ -196,6 +196,7 @@ static int conclude(struct run *run, enum godwit_err err, const struct godwit_er
 {
     struct report_guest guest;
     guest_options_report(&run->guest_options, &guest);
+    guest.tracker = source_guest_tracker(run->guest);
     struct report_proof proof = {.verified = run->verdict.verified, .verify_time_ms = run->verify_ms,
                                  .pages = run->verdict.pages, .text = run->verdict.text};
     struct report report = {.side = REPORT_SOURCE, .info = &run->info, .error = err ? error : NULL, .guest = &guest,

@@ -19,6 +19,7 @@
 
 #include "cli/command.h"
 #include "cli/source_guest.h"
+#include "guest/kvm.h"
 #include "guest/process.h"
 #include "guest/sink.h"
 #include "transport/clock.h"
@@ -28,6 +29,7 @@ enum { RUNS_ON_TIMEOUT_MS = 2000, LOOK_INTERVAL_NS = 1000 * 1000, LINGER_MS = 10
 
 struct arrival {
     struct process_guest *process; /* exactly one is set */
+    struct kvm_guest *kvm;
     struct sink_guest *sink;
     struct witness *witness; /* NULL: none */
 };
@@ -42,6 +44,14 @@ static enum godwit_err new_arrival(const struct guest_options *options, struct a
         sink_guest_config_init(&config);
         config.backing = backing;
         return sink_guest_new(&out->sink, &config, error);
+    }
+    if (options->type == GUEST_KVM) {
+        struct kvm_destination_config config;
+        kvm_destination_config_init(&config);
+        config.backing = backing;
+        config.keep_image = true;
+        enum godwit_err err = kvm_guest_new_destination(&out->kvm, &config, error);
+        return err ? error_prefix(error, "--guest kvm") : GODWIT_OK;
     }
     struct process_destination_config config;
     process_destination_config_init(&config);
@@ -58,27 +68,59 @@ static enum godwit_err new_arrival(const struct guest_options *options, struct a
 
 static const struct godwit_guest *arrival_interface(const struct arrival *arrival)
 {
+    if (arrival->kvm)
+        return kvm_guest_interface(arrival->kvm);
     return arrival->process ? process_guest_interface(arrival->process) : sink_guest_interface(arrival->sink);
 }
 
-/* A guest that writes moves its counters; one whose rate is 0 still has a clock that ticks. */
-static bool has_moved(const struct process_guest *guest, const struct process_counters *loaded,
+static bool arrival_loaded(const struct arrival *arrival, struct process_counters *out)
+{
+    return arrival->kvm ? kvm_guest_loaded(arrival->kvm, out) : process_guest_loaded(arrival->process, out);
+}
+
+static void arrival_gap(const struct arrival *arrival, struct process_gap *out)
+{
+    if (arrival->kvm)
+        kvm_guest_gap(arrival->kvm, out);
+    else
+        process_guest_gap(arrival->process, out);
+}
+
+static struct process_view arrival_image(const struct arrival *arrival)
+{
+    return arrival->kvm ? kvm_guest_image(arrival->kvm) : process_guest_image(arrival->process);
+}
+
+static enum godwit_err arrival_check(const struct arrival *arrival, const struct process_counters *loaded,
+                                     struct godwit_error *error)
+{
+    struct process_view image = arrival_image(arrival);
+    struct process_check check;
+    return arrival->kvm ? kvm_guest_check(&image, loaded, &check, error)
+                        : process_guest_check(&image, loaded, &check, error);
+}
+
+/* A guest that writes moves its counters, and memory with them; one whose rate is 0 still has a clock that ticks. */
+static bool has_moved(const struct arrival *arrival, const struct process_counters *loaded,
                       const struct process_gap *gap)
 {
     struct process_counters now;
-    process_guest_counters(guest, &now);
     if (loaded->rate == 0)
         return gap->switchover_known;
-    return source_guest_steps(&now) > source_guest_steps(loaded);
+    if (arrival->kvm)
+        kvm_guest_counters(arrival->kvm, &now);
+    else
+        process_guest_counters(arrival->process, &now);
+    return source_guest_steps(&now) > source_guest_steps(loaded) && (!arrival->kvm || kvm_guest_alive(arrival->kvm));
 }
 
-static void look_at_run(const struct process_guest *guest, struct verify_claim *claim)
+static void look_at_run(const struct arrival *arrival, struct verify_claim *claim)
 {
     struct process_gap gap;
     uint64_t deadline = clock_now_ms() + RUNS_ON_TIMEOUT_MS;
     do {
-        process_guest_gap(guest, &gap);
-        claim->runs_on = has_moved(guest, &claim->loaded, &gap);
+        arrival_gap(arrival, &gap);
+        claim->runs_on = has_moved(arrival, &claim->loaded, &gap);
         if (claim->runs_on && gap.switchover_known)
             break;
         nanosleep(&(struct timespec){.tv_nsec = LOOK_INTERVAL_NS}, NULL);
@@ -86,19 +128,17 @@ static void look_at_run(const struct process_guest *guest, struct verify_claim *
     claim->guest_gap_ms = gap.switchover_known ? (int64_t)((gap.longest_ns + 999999) / 1000000) : -1;
 }
 
-static void claim_process(const struct process_guest *guest, struct verify_prints *prints, struct verify_claim *claim)
+static void claim_running(const struct arrival *arrival, struct verify_prints *prints, struct verify_claim *claim)
 {
-    claim->has_counters = process_guest_loaded(guest, &claim->loaded);
+    claim->has_counters = arrival_loaded(arrival, &claim->loaded);
     if (claim->has_counters)
-        look_at_run(guest, claim); /* before the work below slows the guest's clock down */
+        look_at_run(arrival, claim); /* before the work below slows the guest's clock down */
 
-    struct process_view image = process_guest_image(guest);
+    struct process_view image = arrival_image(arrival);
     struct godwit_error error = {0};
     if (verify_prints_take(prints, &image, &error) == GODWIT_OK)
         claim->pages = prints->pages;
-    struct process_check check = {0};
-    claim->checks = claim->pages && claim->has_counters &&
-                    process_guest_check(&image, &claim->loaded, &check, &error) == GODWIT_OK;
+    claim->checks = claim->pages && claim->has_counters && arrival_check(arrival, &claim->loaded, &error) == GODWIT_OK;
     if (!claim->checks)
         snprintf(claim->check_text, sizeof claim->check_text, "%s", claim->has_counters ? error.text : "no counters");
 }
@@ -142,10 +182,10 @@ static enum godwit_err serve(struct demo *demo, struct godwit_destination *desti
     err = godwit_destination_serve(destination, error);
     if (err)
         return err;
-    if (arrival->process)
-        claim_process(arrival->process, &demo->theirs, &account->claim);
-    else
+    if (arrival->sink)
         claim_idle(arrival->sink, &demo->theirs, &account->claim);
+    else
+        claim_running(arrival, &demo->theirs, &account->claim);
     tell(demo, DEMO_VERIFIED);
     godwit_destination_linger(destination, LINGER_MS);
     return GODWIT_OK;
@@ -169,6 +209,7 @@ _Noreturn void demo_destination_run(struct demo *demo)
         godwit_destination_linger(destination, LINGER_MS);
     godwit_destination_free(destination);
     process_guest_free(arrival.process);
+    kvm_guest_free(arrival.kvm);
     sink_guest_free(arrival.sink);
     witness_close(arrival.witness);
     _exit(err ? COMMAND_FAILED : COMMAND_DONE); /* no atexit: the parent's buffers are not ours to write */

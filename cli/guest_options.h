@@ -8,8 +8,9 @@
 
 #include "cli/args.h"
 #include "cli/report.h"
+#include "guest/kvm.h"
 
-enum guest_type { GUEST_PROCESS, GUEST_IDLE };
+enum guest_type { GUEST_PROCESS, GUEST_KVM, GUEST_IDLE };
 
 #define GUEST_OPTION_UNSET UINT64_MAX
 #define GUEST_CHOICE_UNSET UINT32_MAX
@@ -22,11 +23,13 @@ struct guest_options {
     uint64_t dirty_rate, hot_set;
     unsigned backing; /* enum memory_backing */
     const char *witness; /* NULL: none */
+    unsigned tracker; /* enum godwit_tracker_kind, or GUEST_CHOICE_UNSET */
+    uint64_t cpus;    /* kvm; 0 for the others once settled */
 };
 
 /* For an arg_group; the offsets are into struct guest_options. */
 extern const struct arg_spec guest_option_specs[];
-enum { GUEST_OPTION_COUNT = 8 };
+enum { GUEST_OPTION_COUNT = 10 };
 
 /* Everything unset. */
 void guest_options_init(struct guest_options *options);
@@ -36,6 +39,9 @@ void guest_options_init(struct guest_options *options);
  * for options that contradict each other or a file that cannot be guest memory.
  */
 enum godwit_err guest_options_settle(struct guest_options *options, uint64_t dirty_rate, struct godwit_error *error);
+
+/* Settled options of a kvm guest. */
+void guest_options_kvm(const struct guest_options *options, struct kvm_guest_config *config);
 
 void guest_options_report(const struct guest_options *options, struct report_guest *out);
 

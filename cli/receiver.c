@@ -4,13 +4,15 @@
 
 #include "cli/check.h"
 #include "cli/source_guest.h"
+#include "guest/kvm.h"
 #include "guest/process.h"
 #include "guest/sink.h"
 #include "transport/error.h"
 
 struct receiver {
     struct receiver_config config;
-    struct process_guest *process; /* at most one of the two is set: the guest that was offered last */
+    struct process_guest *process; /* at most one is set: the guest that was offered last */
+    struct kvm_guest *kvm;
     struct sink_guest *sink;
     struct witness *witness; /* NULL: none */
     uint64_t ram; /* bytes offered */
@@ -20,8 +22,10 @@ struct receiver {
 static void drop(struct receiver *receiver)
 {
     process_guest_free(receiver->process);
+    kvm_guest_free(receiver->kvm);
     sink_guest_free(receiver->sink);
     receiver->process = NULL;
+    receiver->kvm = NULL;
     receiver->sink = NULL;
 }
 
@@ -30,6 +34,15 @@ static enum sink_mode sink_mode(const struct receiver_config *config)
     if (config->discard)
         return SINK_DISCARD;
     return config->dump ? SINK_DUMP : SINK_MEMORY;
+}
+
+static enum godwit_err new_kvm(struct receiver *receiver, struct godwit_error *error)
+{
+    struct kvm_destination_config config;
+    kvm_destination_config_init(&config);
+    config.prealloc = receiver->config.prealloc;
+    enum godwit_err err = kvm_guest_new_destination(&receiver->kvm, &config, error);
+    return err ? error_prefix(error, "--guest kvm") : GODWIT_OK;
 }
 
 static enum godwit_err renew(struct receiver *receiver, struct godwit_error *error)
@@ -43,6 +56,8 @@ static enum godwit_err renew(struct receiver *receiver, struct godwit_error *err
         process.witness = receiver->witness;
         return process_guest_new_destination(&receiver->process, &process, error);
     }
+    if (config->type == RECEIVER_KVM)
+        return new_kvm(receiver, error);
     struct sink_guest_config sink;
     sink_guest_config_init(&sink);
     sink.mode = sink_mode(config);
@@ -55,6 +70,8 @@ static enum godwit_err renew(struct receiver *receiver, struct godwit_error *err
 /* The guest at hand; there is one from receiver_new on, unless a later renew failed. */
 static const struct godwit_guest *inner(const struct receiver *receiver)
 {
+    if (receiver->kvm)
+        return kvm_guest_interface(receiver->kvm);
     return receiver->process ? process_guest_interface(receiver->process) : sink_guest_interface(receiver->sink);
 }
 
@@ -88,7 +105,7 @@ static enum godwit_err receiver_resume(void *self, struct godwit_error *error)
 static void receiver_discard(void *self)
 {
     struct receiver *receiver = self;
-    if (!receiver->process && !receiver->sink)
+    if (!receiver->process && !receiver->kvm && !receiver->sink)
         return; /* the guest could not even be made */
     const struct godwit_guest *guest = inner(receiver);
     guest->ops->discard(guest->self);
@@ -144,9 +161,12 @@ enum godwit_err receiver_keep(struct receiver *receiver, struct godwit_error *er
 uint64_t receiver_steps(const struct receiver *receiver)
 {
     struct process_counters loaded, now;
-    if (!receiver->process || !process_guest_loaded(receiver->process, &loaded))
+    if (receiver->process && process_guest_loaded(receiver->process, &loaded))
+        process_guest_counters(receiver->process, &now);
+    else if (receiver->kvm && kvm_guest_loaded(receiver->kvm, &loaded))
+        kvm_guest_counters(receiver->kvm, &now);
+    else
         return 0;
-    process_guest_counters(receiver->process, &now);
     return source_guest_steps(&now) - source_guest_steps(&loaded);
 }
 
@@ -158,5 +178,6 @@ enum godwit_err receiver_check(struct receiver *receiver, struct report_check *o
 
 void receiver_report(const struct receiver *receiver, struct report_guest *out)
 {
-    *out = (struct report_guest){.type = receiver->process ? "process" : "sink", .ram = receiver->ram};
+    *out = (struct report_guest){.type = receiver->process ? "process" : receiver->kvm ? "kvm" : "sink",
+                                 .ram = receiver->ram};
 }

@@ -1,6 +1,6 @@
 /*
- * The guest of `recv`: for each migration that is offered it makes a fresh sink or process guest and hands the
- * operations on to it, so that one listener serves guest after guest.
+ * The guest of `recv`: for each migration that is offered it makes a fresh guest and hands the operations
+ * on to it, so that one listener serves guest after guest.
  */
 #ifndef CLI_RECEIVER_H
 #define CLI_RECEIVER_H
@@ -12,7 +12,7 @@
 
 #include "cli/report.h"
 
-enum receiver_type { RECEIVER_SINK, RECEIVER_PROCESS };
+enum receiver_type { RECEIVER_SINK, RECEIVER_PROCESS, RECEIVER_KVM };
 
 struct receiver_config {
     enum receiver_type type;
@@ -35,7 +35,7 @@ const struct godwit_guest *receiver_interface(const struct receiver *receiver);
 /* After a migration that succeeded: a dump gets its name. Blocks for as long as the disk takes. */
 enum godwit_err receiver_keep(struct receiver *receiver, struct godwit_error *error);
 
-/* A process guest's steps since it arrived, which grow while it runs; 0 for a sink. */
+/* Pages the guest has written since it arrived, which grow while it runs; 0 for a sink. */
 uint64_t receiver_steps(const struct receiver *receiver);
 
 /* --check of a process guest that runs here; it is stopped afterwards. MISMATCH when pages are wrong. */

@@ -1,9 +1,9 @@
 /*
  * `godwit recv`: listens and receives guest after guest, or one.
  *
- * Happy path: listen, say where, serve, keep the dump, report, again. With --guest process the guest that arrives runs
- * on here, so it is the last one. Failure modes: a failed migration is one line and the next may come; SIGINT and
- * SIGTERM cancel the one under way and end the command.
+ * Happy path: listen, say where, serve, keep the dump, report, again. With --guest process or kvm the guest that
+ * arrives runs on here, so it is the last one. Failure modes: a failed migration is one line and the next may come;
+ * SIGINT and SIGTERM cancel the one under way and end the command.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -40,13 +40,14 @@ struct recv_settings {
     bool json;
 };
 
-static const char *const type_names[] = {[RECEIVER_SINK] = "sink", [RECEIVER_PROCESS] = "process", NULL};
+static const char *const type_names[] = {[RECEIVER_SINK] = "sink", [RECEIVER_PROCESS] = "process",
+                                         [RECEIVER_KVM] = "kvm", NULL};
 
 #define FIELD(name) offsetof(struct recv_settings, name)
 
 static const struct arg_spec recv_specs[] = {
     {.name = "guest", .kind = ARG_CHOICE, .offset = FIELD(type), .choices = type_names, .standard = "sink",
-     .summary = "sink: takes any guest and keeps its memory; process: really runs a process guest on"},
+     .summary = "sink: takes any guest and keeps its memory; process, kvm: really runs a guest of this kind on"},
     {.name = "dump", .kind = ARG_TEXT, .offset = FIELD(dump), .value = "FILE",
      .summary = "keep the memory in FILE; it is FILE.partial until the migration has succeeded"},
     {.name = "discard", .kind = ARG_FLAG, .offset = FIELD(discard), .summary = "do not keep the memory"},
@@ -132,7 +133,7 @@ static enum godwit_err serve(struct recv *recv, struct godwit_error *error)
     atomic_store(&recv->visited, false);
     err = godwit_destination_serve(recv->destination, error);
     recv->interrupted = watch_stop(watch);
-    if (recv->settings.once || (!err && recv->settings.type == RECEIVER_PROCESS))
+    if (recv->settings.once || (!err && recv->settings.type != RECEIVER_SINK))
         linger(recv);
     progress_reset(&recv->progress);
     godwit_destination_query(recv->destination, &recv->info);
@@ -198,7 +199,7 @@ static int serve_all(struct recv *recv)
             return err || !printed ? COMMAND_FAILED : COMMAND_DONE;
         }
         bool printed = report(recv, err, &error, NULL);
-        if (!err && recv->settings.type == RECEIVER_PROCESS)
+        if (!err && recv->settings.type != RECEIVER_SINK)
             run_on(recv);
         else if (!recv->settings.once && !recv->interrupted &&
                  (!err || !watch_signalled(recv->signal_fd, RETRY_PAUSE_MS)))
@@ -255,10 +256,10 @@ static const char *contradiction(const struct recv_settings *settings)
 {
     if (settings->dump && settings->discard)
         return "--dump keeps the memory and --discard does not: use one";
-    if (settings->type == RECEIVER_PROCESS && (settings->dump || settings->discard || settings->memory_from))
-        return "--guest process runs the guest on: leave --dump, --discard and --memory-from out";
+    if (settings->type != RECEIVER_SINK && (settings->dump || settings->discard || settings->memory_from))
+        return "--guest process and kvm run the guest on: leave --dump, --discard and --memory-from out";
     if (settings->type != RECEIVER_PROCESS && (settings->witness || settings->check))
-        return "--witness and --check are about a guest that runs: use --guest process";
+        return "--witness and --check are about the process guest: use --guest process";
     if (settings->check && !settings->once)
         return "--check ends the guest: use --once";
     return NULL;

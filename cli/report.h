@@ -16,13 +16,15 @@ enum report_side { REPORT_SOURCE, REPORT_DESTINATION };
 
 /* The guest that was migrated, as far as this side knows it. */
 struct report_guest {
-    const char *type; /* "process", "idle", "sink" */
+    const char *type; /* "process", "kvm", "idle", "sink" */
     uint64_t ram;     /* bytes */
     uint64_t dirty_rate_target; /* bytes per second */
     uint64_t hot_set;           /* bytes */
+    unsigned cpus;              /* 0: it has none of its own */
     const char *backing;        /* NULL: none of these is known */
     const char *pattern;
     const char *memory_from; /* NULL: none */
+    const char *tracker;     /* what tracked the writes; NULL: nothing */
 };
 
 /* The demo's proof, made after the migration. */

@@ -81,14 +81,16 @@ static json_t *guest_json(const struct report_guest *guest)
         return json_null();
     if (!guest->backing)
         return json_pack("{ss so}", "type", guest->type, "ram", number(guest->ram));
-    return json_pack("{ss so so so ss ss so}",
+    return json_pack("{ss so so so so ss ss so so}",
                      "type", guest->type,
                      "ram", number(guest->ram),
                      "dirty-rate-target", number(guest->dirty_rate_target),
                      "hot-set", number(guest->hot_set),
+                     "cpus", guest->cpus ? number(guest->cpus) : json_null(),
                      "backing", guest->backing,
                      "pattern", guest->pattern,
-                     "memory-from", text_or_null(guest->memory_from));
+                     "memory-from", text_or_null(guest->memory_from),
+                     "tracker", text_or_null(guest->tracker));
 }
 
 static json_t *check_json(const struct report_check *check)

@@ -93,6 +93,7 @@ static int conclude(struct send *send, enum godwit_err err, const struct godwit_
 {
     struct report_guest guest;
     guest_options_report(&send->guest_options, &guest);
+    guest.tracker = source_guest_tracker(send->guest);
     struct report report = {.side = REPORT_SOURCE, .info = &send->info, .error = err ? error : NULL, .guest = &guest,
                             .guest_gap_ms = -1};
     if (err == GODWIT_ERR_OUTCOME_UNKNOWN)
@@ -145,8 +146,8 @@ static int send_run(int argc, char *const argv[])
     if (!command_begin(&args, argc, argv, &result, &code))
         goto end;
     struct godwit_error error = {0};
-    if (send->settings.check && send->guest_options.type == GUEST_IDLE)
-        error_set(&error, GODWIT_ERR_INVALID, "an idle guest has nothing to check: leave --check or --guest idle out");
+    if (send->settings.check && send->guest_options.type != GUEST_PROCESS)
+        error_set(&error, GODWIT_ERR_INVALID, "--check is about the process guest: use --guest process");
     if (error.code || guest_options_settle(&send->guest_options, 0, &error)) {
         command_complain("%s", error.text);
         code = COMMAND_USAGE;

@@ -1,4 +1,4 @@
-/* The guest that `send` and `demo` make and give away, of either type. */
+/* The guest that `send` and `demo` make and give away, of any type. */
 #ifndef CLI_SOURCE_GUEST_H
 #define CLI_SOURCE_GUEST_H
 
@@ -18,6 +18,11 @@ void source_guest_free(struct source_guest *guest); /* NULL allowed; not while a
 
 const struct godwit_guest *source_guest_interface(const struct source_guest *guest);
 
+/*
+ * The name of what tracks its writes, "auto" before a migration has chosen; NULL: nothing does. NULL is allowed.
+ */
+const char *source_guest_tracker(const struct source_guest *guest);
+
 /* Does it run? Waits for it to do something, for at most timeout_ms; an idle guest does nothing and always passes. */
 bool source_guest_runs(const struct source_guest *guest, int timeout_ms);
 
@@ -30,7 +35,7 @@ enum godwit_err source_guest_check(struct source_guest *guest, struct report_che
 /* The counters, exact while the guest is stopped; false for a guest that has none. */
 bool source_guest_counters(const struct source_guest *guest, struct process_counters *out);
 
-/* Steps of all workers together. */
+/* Steps of all workers, or processors, together. */
 uint64_t source_guest_steps(const struct process_counters *counters);
 
 #endif

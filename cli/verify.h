@@ -21,7 +21,7 @@ enum { VERIFY_TEXT = 768 };
 
 /* Written by the destination only, read by the source after it was told that all is written. */
 struct verify_claim {
-    bool has_counters; /* a process guest: the next group is meaningful */
+    bool has_counters; /* a guest that writes: the next group is meaningful */
     struct process_counters loaded;
     bool checks;  /* the image is what the loaded counters say */
     char check_text[GODWIT_ERROR_TEXT];

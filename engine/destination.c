@@ -1,30 +1,27 @@
 /*
  * The destination: public calls, and the walk through one session.
  *
- * Happy path: a control connection is let in, its OFFER is checked, the guest gives its memory, ACCEPT goes out with the
- * tokens, the data channels attach, pages arrive; COMMIT: everything is there, receivers end, device state is loaded,
- * LOADED; RUN: the guest is resumed, RUNNING.
+ * Happy path: a control connection is let in, its OFFER is checked, the guest gives its memory, ACCEPT goes out with
+ * the tokens, the data channels attach, pages arrive; COMMIT: everything is there, receivers end, device state is
+ * loaded, LOADED; RUN: the guest is resumed, RUNNING.
  *
- * Failure modes: before RUN is taken anything that goes wrong, here or at the source or in between, decides that the guest
- * never runs here; the source is told, the guest's memory is given back, and serve() may be called again. After it only a
- * guest that cannot be resumed is a failure, and then too it has never run.
+ * Failure modes: before RUN is taken anything that goes wrong, here or at the source or in between, decides that the
+ * guest never runs here; the source is told, the guest's memory is given back, and serve() may be called again. After
+ * it only a guest that cannot be resumed is a failure, and then too it has never run.
  *
  * Teardown: under the lock the session becomes unreachable for the door; then receivers are joined, then the control
- * thread; then nobody holds a pointer to the session but the caller.
+ * thread, and only then either is freed; then nobody holds a pointer to the session but the caller.
  */
 #include "engine/destination.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/host_memory.h"
+#include "engine/reason.h"
 #include "engine/transports.h"
 #include "multifd/bitmap.h"
 #include "transport/clock.h"
 #include "transport/error.h"
-#include "transport/wire.h"
-
-enum { REASON_MS = 300 /* for a better reason than a broken channel */ };
 
 static void emit(struct godwit_destination *destination, enum godwit_event_kind kind, uint64_t value, const char *text)
 {
@@ -53,10 +50,7 @@ void session_fail(struct session *session, const struct godwit_error *error)
 {
     struct godwit_destination *destination = session->destination;
     pthread_mutex_lock(&destination->lock);
-    /* A broken channel is often the consequence of what the source says on the control connection. */
-    enum godwit_err before = session->failure.code;
-    bool channel_only = before >= 100 && before < 200;
-    if (before == GODWIT_OK || (channel_only && (error->code >= 200 || error->code == GODWIT_ERR_CANCELLED)))
+    if (reason_is_better(error->code, session->failure.code))
         session->failure = *error;
     pthread_cond_broadcast(&destination->changed);
     pthread_mutex_unlock(&destination->lock);
@@ -109,169 +103,7 @@ static enum godwit_err wait_for(struct session *session, bool (*ready)(const str
     return err;
 }
 
-/* ---- the steps of a session ---- */
-
-static enum godwit_err start_control(struct session *session, struct godwit_error *error)
-{
-    struct godwit_destination *destination = session->destination;
-    pthread_mutex_lock(&destination->lock);
-    struct channel *channel = session->channel;
-    session->channel = NULL;
-    pthread_mutex_unlock(&destination->lock);
-    struct control_config config = {
-        .channel = channel,
-        .heartbeat_ms = (int)destination_option(destination, "heartbeat-interval"),
-        .peer_timeout_ms = (int)destination_option(destination, "peer-timeout"),
-        .record = records_take,
-        .check = records_check,
-        .progress = records_progress,
-        .ended = records_ended,
-        .opaque = session,
-    };
-    enum godwit_err err = control_start(&config, &session->control, error);
-    if (err != GODWIT_OK)
-        channel_free(channel);
-    return err;
-}
-
-static enum godwit_err register_memory(struct session *session, struct ram *ram, struct godwit_error *error)
-{
-    const struct godwit_destination *destination = session->destination;
-    enum godwit_err err = transport_domain(destination->transport, &destination->address, &session->domain, error);
-    if (err == GODWIT_ERR_UNSUPPORTED)
-        return GODWIT_OK;
-    for (unsigned i = 0; i < ram->count && err == GODWIT_OK; i++) {
-        struct ram_block *block = &ram->blocks[i];
-        struct region region = {block->addr, block->pages << PAGE_SHIFT, block->fd, block->fd_offset};
-        err = domain_register(session->domain, &region, REGION_REMOTE_WRITE, &block->mr, error);
-    }
-    return err;
-}
-
-static enum godwit_err check_memory_given(const struct godwit_block *offered, const struct godwit_block *mine,
-                                          unsigned count, struct godwit_error *error)
-{
-    for (unsigned i = 0; i < count; i++)
-        if (strcmp(offered[i].id, mine[i].id) != 0 || offered[i].size != mine[i].size ||
-            (uintptr_t)mine[i].addr % GODWIT_PAGE_SIZE != 0 || mine[i].addr == NULL)
-            return error_set(error, GODWIT_ERR_GUEST, "the destination's guest gave no fitting memory for block %s",
-                             offered[i].id);
-    return GODWIT_OK;
-}
-
-static enum godwit_err accept_memory(struct session *session, struct ram **out, struct godwit_error *error)
-{
-    const struct guest *guest = &session->destination->guest;
-    const struct offer *offer = &session->offer;
-    unsigned count = offer->block_count;
-    struct godwit_block *offered = calloc(2u * count, sizeof *offered);
-    if (offered == NULL)
-        return error_set(error, GODWIT_ERR_NO_MEMORY, "no memory for %u blocks", count);
-    struct godwit_block *mine = offered + count;
-    for (unsigned i = 0; i < count; i++) {
-        offered[i] = (struct godwit_block){
-            .size = offer->blocks[i].size, .page_size = offer->blocks[i].page_size, .fd = -1};
-        memcpy(offered[i].id, offer->blocks[i].id, sizeof offered[i].id);
-    }
-    uint64_t available = host_memory_available();
-    enum godwit_err err = guest_accept(guest, offered, count, mine, error);
-    if (err == GODWIT_OK) {
-        session->accepted_memory = true;
-        err = check_memory_given(offered, mine, count, error);
-    }
-    if (err == GODWIT_OK && guest->ops.accept != NULL)
-        err = host_memory_check(mine, count, offer->populated, available, error);
-    if (err == GODWIT_OK && (*out = ram_new(mine, count, true)) == NULL)
-        err = error_set(error, GODWIT_ERR_NO_MEMORY, "no memory for the received bitmaps");
-    free(offered);
-    return err;
-}
-
-static enum godwit_err issue_tokens(struct session *session, struct godwit_error *error)
-{
-    struct acceptance *acceptance = &session->acceptance;
-    enum godwit_err err = GODWIT_OK;
-    for (unsigned i = 0; i <= session->offer.channels && err == GODWIT_OK; i++) {
-        bool data = i < session->offer.channels;
-        err = token_issue(&acceptance->tokens[i], data ? HELLO_DATA : HELLO_CONTROL, data ? (uint16_t)i : 0,
-                          data ? 0 : 1, error);
-    }
-    acceptance->token_count = session->offer.channels + 1;
-    return err;
-}
-
-static enum godwit_err send_keys(struct session *session, struct godwit_error *error)
-{
-    enum godwit_err err = GODWIT_OK;
-    for (unsigned i = 0; session->domain != NULL && i < session->ram->count && err == GODWIT_OK; i++) {
-        struct region_key key;
-        mr_export(session->ram->blocks[i].mr, &key);
-        uint8_t bytes[4];
-        struct wire_out out = wire_out(bytes, sizeof bytes);
-        wire_put_u16(&out, (uint16_t)i);
-        wire_put_u16(&out, key.size);
-        struct iovec body[] = {{bytes, sizeof bytes}, {key.bytes, key.size}};
-        err = control_send(session->control, RECORD_KEY, body, 2, error);
-    }
-    return err;
-}
-
-static enum godwit_err send_accept(struct session *session, struct godwit_error *error)
-{
-    struct acceptance *acceptance = &session->acceptance;
-    uint8_t bytes[ACCEPT_SIZE_MAX];
-    pthread_mutex_lock(&session->destination->lock);
-    acceptance->channels = session->offer.channels;
-    acceptance->block_count = session->offer.block_count;
-    for (unsigned i = 0; i < session->ram->count; i++)
-        acceptance->fresh[i] = session->ram->blocks[i].fresh;
-    struct iovec body = {bytes, acceptance_encode(acceptance, bytes)};
-    pthread_mutex_unlock(&session->destination->lock);
-    return control_send(session->control, RECORD_ACCEPT, &body, 1, error);
-}
-
-static enum godwit_err answer_offer(struct session *session, struct godwit_error *error)
-{
-    struct godwit_destination *destination = session->destination;
-    pthread_mutex_lock(&destination->lock);
-    unsigned channels = godwit_options_is_set(destination->options, "multifd-channels")
-                            ? (unsigned)godwit_options_get(destination->options, "multifd-channels")
-                            : 0;
-    pthread_mutex_unlock(&destination->lock);
-    enum godwit_err err = offer_check(&session->offer, channels, error);
-    if (err == GODWIT_OK)
-        err = issue_tokens(session, error);
-    if (err != GODWIT_OK)
-        return err;
-    struct ram *ram = NULL;
-    err = accept_memory(session, &ram, error);
-    if (err != GODWIT_OK)
-        return err;
-    err = register_memory(session, ram, error);
-    if (err == GODWIT_OK && session->domain != NULL)
-        session->acceptance.features = session->offer.features & FEATURE_PLACED;
-    struct multifd_recv_config config = {
-        .ram = ram,
-        .count = session->offer.channels,
-        .placed = (session->acceptance.features & FEATURE_PLACED) != 0,
-        .progress_ms = (int)destination_option(destination, "progress-timeout"),
-        .marker = records_marker,
-        .failed = records_receiver_failed,
-        .opaque = session,
-    };
-    struct multifd_recv *recv = multifd_recv_new(&config);
-    pthread_mutex_lock(&destination->lock);
-    session->ram = ram;
-    session->recv = recv;
-    if (recv != NULL)
-        past_add(destination, session, &session->acceptance.tokens[session->offer.channels]);
-    pthread_mutex_unlock(&destination->lock);
-    if (recv == NULL)
-        return error_set(error, GODWIT_ERR_NO_MEMORY, "no memory for %u receivers", config.count);
-    if (err == GODWIT_OK)
-        err = send_accept(session, error);
-    return err == GODWIT_OK ? send_keys(session, error) : err;
-}
+/* ---- the steps of a session, once its memory is there ---- */
 
 static enum godwit_err check_all_received(struct session *session, struct godwit_error *error)
 {
@@ -306,9 +138,9 @@ static enum godwit_err load(struct session *session, struct godwit_error *error)
     const struct guest *guest = &session->destination->guest;
     for (unsigned i = 0; i < session->states.count; i++) {
         const struct state_stream *stream = &session->states.streams[i];
-        enum godwit_err err =
-            guest_checked(guest->ops.load(guest->self, stream->name, stream->data.bytes, stream->data.size, error), error,
-                          "cannot load device state %s", stream->name);
+        enum godwit_err err = guest_checked(
+            guest->ops.load(guest->self, stream->name, stream->data.bytes, stream->data.size, error), error,
+            "cannot load device state %s", stream->name);
         if (err != GODWIT_OK)
             return err;
     }
@@ -359,12 +191,12 @@ static enum godwit_err walk(struct session *session, struct godwit_error *error)
 {
     struct godwit_destination *destination = session->destination;
     set_status(destination, GODWIT_STATUS_SETUP);
-    enum godwit_err err = start_control(session, error);
+    enum godwit_err err = session_start_control(session, error);
     if (err == GODWIT_OK)
         err = wait_for(session, is_offered, (int)destination_option(destination, "setup-timeout"), "offer a guest",
                        error);
     if (err == GODWIT_OK)
-        err = answer_offer(session, error);
+        err = session_answer_offer(session, error);
     if (err == GODWIT_OK)
         err = wait_for(session, is_attached, (int)destination_option(destination, "connect-timeout"),
                        "connect all data channels", error);
@@ -399,7 +231,7 @@ static void wait_goodbye(struct session *session)
     pthread_mutex_lock(&destination->lock);
     while (!session->bye && session->failure.code == GODWIT_OK && clock_left_ms(deadline) > 0)
         pthread_cond_clockwait(&destination->changed, &destination->lock, CLOCK_MONOTONIC, &until);
-    destination->goodbye = session->bye;
+    destination->goodbye = destination->goodbye || session->bye; /* it may have been told the outcome meanwhile */
     pthread_mutex_unlock(&destination->lock);
 }
 
@@ -430,8 +262,10 @@ static void tear_down(struct session *session)
     destination->info.total_time_ms = clock_now_ms() - session->start_ms;
     destination->session = NULL; /* the door finds it no more */
     pthread_mutex_unlock(&destination->lock);
+    if (session->recv != NULL)
+        multifd_recv_stop(session->recv); /* they acknowledge by the control connection */
+    control_free(session->control);       /* which counts their progress */
     multifd_recv_free(session->recv);
-    control_free(session->control);
     ram_free(session->ram);
     domain_free(session->domain);
     session_free(session);
@@ -441,12 +275,12 @@ static void tear_down(struct session *session)
 static void await_reason(struct session *session, struct godwit_error *error)
 {
     struct godwit_destination *destination = session->destination;
-    uint64_t deadline = clock_now_ms() + REASON_MS;
+    uint64_t deadline = clock_now_ms() + REASON_WAIT_MS;
     struct timespec until = clock_timespec(deadline * 1000000u);
     pthread_mutex_lock(&destination->lock);
-    while (error->code >= 100 && error->code < 200 && session->control != NULL && clock_left_ms(deadline) > 0) {
+    while (reason_is_lost_channel(error->code) && session->control != NULL && clock_left_ms(deadline) > 0) {
         pthread_cond_clockwait(&destination->changed, &destination->lock, CLOCK_MONOTONIC, &until);
-        if (session->failure.code != GODWIT_OK)
+        if (reason_is_better(session->failure.code, error->code))
             *error = session->failure;
     }
     pthread_mutex_unlock(&destination->lock);
@@ -600,9 +434,10 @@ enum godwit_err godwit_destination_set(struct godwit_destination *destination, c
 {
     const struct godwit_option *option = options_find(name);
     if (destination->admission != NULL && strcmp(name, "multifd-channels") == 0)
-        return error_set(error, GODWIT_ERR_BUSY,
-                         "multifd-channels sizes the listen backlog: set it before the destination listens, or not at all "
-                         "to adopt the source's");
+        return error_set(
+            error, GODWIT_ERR_BUSY,
+            "multifd-channels sizes the listen backlog: set it before the destination listens, or not at all "
+            "to adopt the source's");
     if (destination->admission != NULL && option != NULL && option->when != GODWIT_SET_LIVE)
         return error_set(error, GODWIT_ERR_BUSY, "%s must be set before the destination listens", name);
     pthread_mutex_lock(&destination->lock);

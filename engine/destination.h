@@ -1,8 +1,8 @@
 /*
- * Private side of the destination. The caller's thread of godwit_destination_serve() walks one session from its OFFER to its
- * end; the door threads of the admission, the control thread and the receivers report to it under the lock. Files:
- * destination.c the public calls and the walk, destination_door.c who is let in and what past sessions came to,
- * destination_records.c what arrives.
+ * Private side of the destination. The caller's thread of godwit_destination_serve() walks one session from its OFFER
+ * to its end; the door threads of the admission, the control thread and the receivers report to it under the lock.
+ * Files: destination.c the public calls and the walk, destination_setup.c up to ACCEPT, destination_door.c who is let
+ * in and what past sessions came to, destination_records.c what arrives.
  */
 #ifndef ENGINE_DESTINATION_H
 #define ENGINE_DESTINATION_H
@@ -24,8 +24,8 @@
 enum { DESTINATION_TICK_MS = 50, DESTINATION_PAST = 16 };
 
 /*
- * What becomes of a session, and with it of the guest. UNDECIDED -> RUN_TAKEN -> RUNNING, or -> NEVER from either of the
- * first two; a decision is final, and is what a source that asks is told (docs/protocol.md §8).
+ * What becomes of a session, and with it of the guest. UNDECIDED -> RUN_TAKEN -> RUNNING, or -> NEVER from either of
+ * the first two; a decision is final, and is what a source that asks is told (docs/protocol.md §8).
  */
 enum fate { FATE_UNDECIDED, FATE_RUN_TAKEN, FATE_RUNNING, FATE_NEVER };
 
@@ -96,6 +96,12 @@ struct godwit_destination {
 
 uint64_t destination_option(struct godwit_destination *destination, const char *name);
 void session_fail(struct session *session, const struct godwit_error *error);
+
+/* ---- destination_setup.c; serving thread ---- */
+
+enum godwit_err session_start_control(struct session *session, struct godwit_error *error);
+/* Answers the OFFER that has come with ACCEPT and keys; from here on data channels may attach. */
+enum godwit_err session_answer_offer(struct session *session, struct godwit_error *error);
 
 /* ---- destination_door.c ---- */
 

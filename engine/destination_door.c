@@ -1,7 +1,7 @@
 /*
- * Who is let in: the first control connection of a session while serve() waits for one, the data channels of the session in
- * progress by their tokens, and at any time a source that asks what became of its session. Everybody else gets a refusal in
- * words and disturbs nobody.
+ * Who is let in: the first control connection of a session while serve() waits for one, the data channels of the
+ * session in progress by their tokens, and at any time a source that asks what became of its session. Everybody else
+ * gets a refusal in words and disturbs nobody.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -126,12 +126,12 @@ void door_release(void *opaque, const struct hello *hello)
 }
 
 /*
- * The decision, if there was none: a source that asks has lost the connection, so RUN can no longer come by it, and it is
- * promised that it will not be obeyed. A RUN that was taken is being carried out: wait for what comes of it.
+ * The decision, if there was none: a source that asks has lost the connection, so RUN can no longer come by it, and it
+ * is promised that it will not be obeyed. A RUN that was taken is being carried out: wait for what comes of it.
  */
-static enum godwit_outcome decide(struct godwit_destination *destination, struct past *past, uint64_t deadline_ms)
+static enum godwit_outcome decide_locked(struct godwit_destination *destination, struct past *past,
+                                         uint64_t deadline_ms)
 {
-    pthread_mutex_lock(&destination->lock);
     if (past->fate == FATE_UNDECIDED) {
         past->fate = FATE_NEVER;
         if (destination->session != NULL && destination->session->past == past &&
@@ -143,8 +143,7 @@ static enum godwit_outcome decide(struct godwit_destination *destination, struct
     struct timespec until = clock_timespec(deadline_ms * 1000000u);
     while (past->fate == FATE_RUN_TAKEN && clock_left_ms(deadline_ms) > 0)
         pthread_cond_clockwait(&destination->changed, &destination->lock, CLOCK_MONOTONIC, &until);
-    enum fate fate = past->fate;
-    pthread_mutex_unlock(&destination->lock);
+    enum fate fate = past->fate; /* a slot is reused by the 16th session after it: not while one is being resumed */
     return fate == FATE_RUNNING ? GODWIT_OUTCOME_RUNNING
            : fate == FATE_NEVER ? GODWIT_OUTCOME_NEVER
                                 : GODWIT_OUTCOME_UNKNOWN;
@@ -163,20 +162,21 @@ static void answer_outcome(struct godwit_destination *destination, const struct 
         return;
     pthread_mutex_lock(&destination->lock);
     struct past *past = past_find(destination, hello);
+    bool last = past != NULL && past == destination->last;
+    uint8_t outcome = past == NULL ? GODWIT_OUTCOME_UNKNOWN
+                                   : (uint8_t)decide_locked(destination, past, clock_now_ms() + (uint64_t)timeout);
     pthread_mutex_unlock(&destination->lock);
-    if (past == NULL)
-        return;
-    uint8_t outcome = (uint8_t)decide(destination, past, clock_now_ms() + (uint64_t)timeout);
     struct iovec body = {&outcome, 1};
     if (record_send(channel, RECORD_OUTCOME, 0, &body, 1, timeout) != GODWIT_OK)
         return;
     /* Its last word, told to the source of the last session, is as good as a BYE. */
     pthread_mutex_lock(&destination->lock);
-    if (outcome != GODWIT_OUTCOME_UNKNOWN && past == destination->last)
+    if (outcome != GODWIT_OUTCOME_UNKNOWN && last)
         destination->goodbye = true;
     pthread_cond_broadcast(&destination->changed);
     pthread_mutex_unlock(&destination->lock);
-    channel_recv_exact(channel, bytes, 1, timeout); /* until the source hangs up: our answer is not cut off by a reset */
+    channel_recv_exact(channel, bytes, 1,
+                       timeout); /* until the source hangs up: our answer is not cut off by a reset */
 }
 
 /* True when the session took the channel. Under the lock. */

@@ -19,8 +19,8 @@ static enum godwit_err take_commit(struct session *session, const uint8_t *body,
     struct wire_in in = wire_in(body, size);
     uint32_t epoch = wire_get_u32(&in);
     uint32_t streams = wire_get_u32(&in);
-    if (session->committed || in.failed || wire_left(&in) != 0)
-        return error_set(error, GODWIT_ERR_PROTOCOL, "malformed or second COMMIT");
+    if (session->recv == NULL || session->committed || in.failed || wire_left(&in) != 0)
+        return error_set(error, GODWIT_ERR_PROTOCOL, "malformed, second or unexpected COMMIT");
     session->commit_epoch = epoch;
     session->commit_streams = streams;
     session->committed = true;
@@ -53,6 +53,8 @@ static enum godwit_err take_locked(struct session *session, const struct record_
     case RECORD_RUN:
         return take_run(session, header->size, error);
     case RECORD_BYE:
+        if (header->size != 0 || session->past == NULL || session->past->fate != FATE_RUNNING)
+            return error_set(error, GODWIT_ERR_PROTOCOL, "malformed or unexpected BYE");
         session->bye = true;
         return GODWIT_OK;
     default:
@@ -95,7 +97,8 @@ static uint64_t arrived_bytes(const struct session *session)
     return bytes;
 }
 
-/* Acknowledges, in order, what all channels have marked. Under ack_lock, so that acknowledgements leave in order too. */
+/* Acknowledges, in order, what all channels have marked. Under ack_lock, so that acknowledgements leave in order
+ * too. */
 static void acknowledge(struct session *session)
 {
     uint32_t all = UINT32_MAX;

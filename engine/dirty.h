@@ -1,9 +1,9 @@
 /*
- * What still has to be sent: a dirty bitmap per block, and per block two maps of what went out in the epochs that are not
- * acknowledged. Three bits per page are all the memory the source keeps.
+ * What still has to be sent: a dirty bitmap per block, and per block two maps of what went out in the epochs that are
+ * not acknowledged. Three bits per page are all the memory the source keeps.
  *
- * A page is in flight at most once per unacknowledged epoch: a page that is dirty again while its last copy may still be on
- * its way stays dirty until that epoch is acknowledged, because nothing orders two channels against each other.
+ * A page is in flight at most once per unacknowledged epoch: a page that is dirty again while its last copy may still
+ * be on its way stays dirty until that epoch is acknowledged, because nothing orders two channels against each other.
  */
 #ifndef ENGINE_DIRTY_H
 #define ENGINE_DIRTY_H
@@ -56,14 +56,14 @@ enum godwit_err dirty_sync(struct dirty *dirty, const struct guest *guest, uint6
 void dirty_mark(struct dirty *dirty, unsigned block, uint64_t first, uint64_t pages);
 
 /*
- * The next run at or after the cursor of at most `most` pages that are dirty and, with hold, not on their way in epoch - 1.
- * Clears their bits, notes them as sent in epoch, moves the cursor behind them. pages 0: the walk is over.
+ * The next run at or after the cursor of at most `most` pages that are dirty and, with hold, not on their way in the epoch
+ * before. Clears their bits, notes them as sent in epoch, moves the cursor behind them. pages 0: the walk is over.
  */
 struct run dirty_take(struct dirty *dirty, struct dirty_cursor *cursor, uint64_t most, uint32_t epoch, bool hold);
 
 /*
- * The next hole of a block at or after page `from`, before the first dirty_take, of at most 2^32 - 1 pages. It is noted as
- * sent in epoch: a page that comes into being there may not overtake the announcement that it is zero.
+ * The next hole of a block at or after page `from`, before the first dirty_take, of at most 2^32 - 1 pages. It is noted
+ * as sent in epoch: a page that comes into being there may not overtake the announcement that it is zero.
  */
 struct run dirty_next_hole(struct dirty *dirty, unsigned block, uint64_t from, uint32_t epoch);
 

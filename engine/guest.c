@@ -93,8 +93,9 @@ static enum godwit_err accept_own(void *self, const struct godwit_block *offered
             return error_set(error, GODWIT_ERR_MISMATCH, "memory mismatch: the destination has no block %s",
                              offered[i].id);
         if (own->size != offered[i].size)
-            return error_set(error, GODWIT_ERR_MISMATCH, "memory mismatch: block %s has %llu bytes at the source, %llu here",
-                             own->id, (unsigned long long)offered[i].size, (unsigned long long)own->size);
+            return error_set(error, GODWIT_ERR_MISMATCH,
+                             "memory mismatch: block %s has %llu bytes at the source, %llu here", own->id,
+                             (unsigned long long)offered[i].size, (unsigned long long)own->size);
         mine[i] = *own;
     }
     return GODWIT_OK;

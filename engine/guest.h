@@ -5,7 +5,8 @@
 #include <godwit/guest.h>
 
 struct guest {
-    /* No slot is NULL but these: dirty_clear (absent: sync re-arms), accept and next_data (call the functions below). */
+    /* No slot is NULL but these: dirty_clear (absent: sync re-arms), accept and next_data (call the functions
+     * below). */
     struct godwit_guest_ops ops;
     void *self;
     const struct godwit_block *blocks;
@@ -18,8 +19,8 @@ struct guest {
 enum godwit_err guest_resolve(const struct godwit_guest *from, struct guest *out, struct godwit_error *error);
 
 /*
- * What an operation returned, with context before its text. An embedder may leave the error untouched: then the code speaks.
- * A failure stays a failure whatever *error holds. Every call of an operation that can fail goes through here.
+ * What an operation returned, with context before its text. An embedder may leave the error untouched: then the code
+ * speaks. A failure stays a failure whatever *error holds. Every call of an operation that can fail goes through here.
  */
 enum godwit_err guest_checked(enum godwit_err err, struct godwit_error *error, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

@@ -1,6 +1,6 @@
 /*
- * See host_memory.h. Control groups of both versions: limit and usage of each level up to the root. Usage counts file pages
- * too, which the kernel gives back when memory is short; they count as available.
+ * See host_memory.h. Control groups of both versions: limit and usage of each level up to the root. Usage counts file
+ * pages too, which the kernel gives back when memory is short; they count as available.
  */
 #include "engine/host_memory.h"
 
@@ -168,8 +168,8 @@ static void find_place(const struct godwit_block *block, struct place *places, u
     place->had = (uint64_t)st.st_blocks * 512;
 }
 
-/* Bytes that have to be found, at the least, where these places lie: all on this device, or all memory for NULL. What the
- * other blocks can hold need not be here. */
+/* Bytes that have to be found, at the least, where these places lie: all on this device, or all memory for NULL.
+ * What the other blocks can hold need not be here. */
 static uint64_t still_needed(const struct godwit_block *blocks, const struct place *places, unsigned count,
                              uint64_t populated, const struct place *device)
 {

@@ -11,8 +11,8 @@
 uint64_t host_memory_available(void);
 
 /*
- * Can these blocks take `populated` bytes, if `available` could be had before they were made? Looks at memory for what is
- * backed by memory, at the file system for what is backed by a file; what is allocated already counts as had.
+ * Can these blocks take `populated` bytes, if `available` could be had before they were made? Looks at memory for what
+ * is backed by memory, at the file system for what is backed by a file; what is allocated already counts as had.
  */
 enum godwit_err host_memory_check(const struct godwit_block *blocks, unsigned count, uint64_t populated,
                                   uint64_t available, struct godwit_error *error);

@@ -37,11 +37,13 @@ void ledger_close(struct ledger *ledger)
 }
 
 /*
- * What arrived between two acknowledgements, by the time between them; or by the time since the epoch was opened, if that
- * was later and the line lay idle before. Two samples weigh as one another: a guest's first pass and its last differ.
+ * What arrived between two acknowledgements, by the time between them; or by the time since the epoch was opened, if
+ * that was later and the line lay idle before. Two samples weigh as one another: a guest's first pass and its last
+ * differ.
  *
- * A small sample shows latency: the line is at least that fast. The highest of them serves until there is a real one, or a
- * guest whose passes are all small would be judged by its first, which may have carried markers only, and never be stopped.
+ * A small sample shows latency: the line is at least that fast. The highest of them serves until there is a real one,
+ * or a guest whose passes are all small would be judged by its first, which may have carried markers only, and never be
+ * stopped.
  */
 static void sample(struct ledger *ledger, uint32_t epoch, uint64_t arrived, uint64_t now_ns)
 {

@@ -1,9 +1,9 @@
 /*
- * The ledger of epochs: which are open, closed, acknowledged, and how fast what was acknowledged arrived. Pure: time and
- * byte counts are handed in.
+ * The ledger of epochs: which are open, closed, acknowledged, and how fast what was acknowledged arrived. Pure: time
+ * and byte counts are handed in.
  *
- * Epochs count from 1. One is open; at most the one before it may be unacknowledged, so a page that went out in epoch e is
- * remembered in map e % 2 until e is acknowledged, and epoch e + 2 reuses the map.
+ * Epochs count from 1. One is open; at most the one before it may be unacknowledged, so a page that went out in epoch e
+ * is remembered in map e % 2 until e is acknowledged, and epoch e + 2 reuses the map.
  */
 #ifndef ENGINE_LEDGER_H
 #define ENGINE_LEDGER_H

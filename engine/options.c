@@ -1,6 +1,6 @@
 /*
- * The option table and its values. Everything that parses, checks, lists or documents an option reads this table; nothing
- * else knows a name, a range or a default.
+ * The option table and its values. Everything that parses, checks, lists or documents an option reads this table;
+ * nothing else knows a name, a range or a default.
  */
 #include "engine/options.h"
 
@@ -107,7 +107,8 @@ static enum godwit_err parse_ms(const struct godwit_option *option, const char *
     if (!isnan(value) && strcmp(end, "s") == 0)
         value *= 1000;
     else if (isnan(value) || (*end != 0 && strcmp(end, "ms") != 0))
-        return error_set(error, GODWIT_ERR_INVALID, "%s: '%s' is not a time; write 300, 300ms or 5s", option->name, text);
+        return error_set(error, GODWIT_ERR_INVALID, "%s: '%s' is not a time; write 300, 300ms or 5s", option->name,
+                         text);
     *out = value < 1e15 ? (uint64_t)value : UINT64_MAX;
     return GODWIT_OK;
 }

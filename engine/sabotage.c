@@ -2,7 +2,8 @@
  * See sabotage.h. The faults of the guest replace one operation of its table here; the faults of the line are in
  * sabotage_line.c.
  *
- * Each fault keeps hurting the same victims for the whole migration, since a page that is sent properly later would heal.
+ * Each fault keeps hurting the same victims for the whole migration, since a page that is sent properly later would
+ * heal.
  */
 #include "engine/sabotage_private.h"
 

@@ -1,12 +1,12 @@
 /*
  * The source: public calls, and the walk through a migration as a whole.
  *
- * Happy path: setup, live passes, stop phase, completed. Failure modes: before RUN any error revives the guest here, tells
- * the destination why, and fails (or cancels) the migration; after RUN the destination is asked, and while nobody answers
- * the guest stays stopped and the status stays device.
+ * Happy path: setup, live passes, stop phase, completed. Failure modes: before RUN any error revives the guest here,
+ * tells the destination why, and fails (or cancels) the migration; after RUN the destination is asked, and while nobody
+ * answers the guest stays stopped and the status stays device.
  *
- * Teardown: senders first (they read guest memory and use registrations), then the control connection (its thread reports
- * into this struct), then registrations and bitmaps. Afterwards no thread holds a pointer to the source.
+ * Teardown: senders first (they read guest memory and use registrations), then the control connection (its thread
+ * reports into this struct), then registrations and bitmaps. Afterwards no thread holds a pointer to the source.
  */
 #include "engine/source.h"
 
@@ -14,10 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/reason.h"
 #include "transport/clock.h"
 #include "transport/error.h"
-
-enum { REASON_MS = 300 /* for a better reason than a broken channel */ };
 
 /* ---- shared with the other files ---- */
 
@@ -46,17 +45,10 @@ uint64_t source_option(struct godwit_source *source, const char *name)
     return value;
 }
 
-/* A broken channel is often the consequence of what the peer says on another: its own words are the better reason. */
-static bool better_reason(enum godwit_err now, enum godwit_err before)
-{
-    bool channel_only = before >= 100 && before < 200;
-    return before == GODWIT_OK || (channel_only && (now >= 200 || now == GODWIT_ERR_CANCELLED));
-}
-
 void source_fail(struct godwit_source *source, const struct godwit_error *error)
 {
     pthread_mutex_lock(&source->lock);
-    if (better_reason(error->code, source->failure.code))
+    if (reason_is_better(error->code, source->failure.code))
         source->failure = *error;
     pthread_cond_broadcast(&source->changed);
     pthread_mutex_unlock(&source->lock);
@@ -68,8 +60,8 @@ void source_wait_tick(struct godwit_source *source)
     pthread_cond_clockwait(&source->changed, &source->lock, CLOCK_MONOTONIC, &until);
 }
 
-/* Data that should move and does not. Waiting for the rate limit, or for nothing, is no halt; nor is a destination that says
- * it gets things done, such as clearing memory that was used before. */
+/* Data that should move and does not. Waiting for the rate limit, or for nothing, is no halt; nor is a destination
+ * that says it gets things done, such as clearing memory that was used before. */
 static bool stalled(struct godwit_source *source, uint64_t now_ms)
 {
     if (source->send == NULL)
@@ -146,7 +138,8 @@ static void reset_run(struct godwit_source *source)
     memset(&source->info, 0, sizeof source->info);
     source->accepted = source->committed = source->loaded = source->run_written = source->running = false;
     source->info.ram.page_size = GODWIT_PAGE_SIZE;
-    source->info.expected_downtime_ms = godwit_options_get(source->options, "downtime-limit"); /* until there is a sync */
+    source->info.expected_downtime_ms = godwit_options_get(source->options,
+                                                           "downtime-limit"); /* until there is a sync */
     ledger_init(&source->ledger);
     pthread_mutex_unlock(&source->lock);
     source->tracking = false;
@@ -270,11 +263,11 @@ static void publish_end(struct godwit_source *source, enum godwit_status status,
 /* The other connection may be about to say why: give it a moment. */
 static void await_reason(struct godwit_source *source, struct godwit_error *error)
 {
-    uint64_t deadline = clock_now_ms() + REASON_MS;
+    uint64_t deadline = clock_now_ms() + REASON_WAIT_MS;
     pthread_mutex_lock(&source->lock);
-    while (error->code >= 100 && error->code < 200 && source->control != NULL && clock_left_ms(deadline) > 0) {
+    while (reason_is_lost_channel(error->code) && source->control != NULL && clock_left_ms(deadline) > 0) {
         source_wait_tick(source);
-        if (better_reason(source->failure.code, error->code))
+        if (reason_is_better(source->failure.code, error->code))
             *error = source->failure;
     }
     pthread_mutex_unlock(&source->lock);
@@ -340,7 +333,8 @@ static enum godwit_err find_out(struct godwit_source *source, struct godwit_erro
         return error->code;
     }
     error_set(error, GODWIT_ERR_OUTCOME_UNKNOWN,
-              "the destination was told to run the guest and does not answer (%s); the guest stays stopped here", why.text);
+              "the destination was told to run the guest and does not answer (%s); the guest stays stopped here",
+              why.text);
     publish_end(source, GODWIT_STATUS_DEVICE, error);
     return error->code;
 }
@@ -486,7 +480,8 @@ enum godwit_err godwit_source_resume(struct godwit_source *source, struct godwit
     bool may = !source->migrating && !source->running && (source->stopped || source->released);
     pthread_mutex_unlock(&source->lock);
     enum godwit_err err = may ? source_revive(source, &local)
-                              : error_set(&local, GODWIT_ERR_INVALID, "there is no guest here that a migration left stopped");
+                              : error_set(&local, GODWIT_ERR_INVALID,
+                                          "there is no guest here that a migration left stopped");
     if (err == GODWIT_OK) {
         pthread_mutex_lock(&source->lock);
         source->run_written = false;

@@ -1,7 +1,8 @@
 /*
- * Private side of the source. One thread, the caller's of godwit_source_migrate(), walks from setup to the end; the control
- * thread and the senders only report to it, under the lock. Files: source.c the public calls and the walk as a whole,
- * source_setup.c up to the first page, source_pass.c passes and epochs, source_switch.c the stop phase and the outcome.
+ * Private side of the source. One thread, the caller's of godwit_source_migrate(), walks from setup to the end; the
+ * control thread and the senders only report to it, under the lock. Files: source.c the public calls and the walk as a
+ * whole, source_setup.c up to the first page, source_pass.c passes and epochs, source_switch.c the stop phase and the
+ * outcome.
  */
 #ifndef ENGINE_SOURCE_H
 #define ENGINE_SOURCE_H
@@ -80,8 +81,8 @@ struct godwit_source {
 
 /* Notes the first failure and wakes the engine thread. Any thread. */
 void source_fail(struct godwit_source *source, const struct godwit_error *error);
-/* Has it failed, been cancelled, or come to a halt? Called by the engine thread in every wait and between batches; fills
- * error with the reason. After RUN was written a cancel is no longer a reason. */
+/* Has it failed, been cancelled, or come to a halt? Called by the engine thread in every wait and between batches;
+ * fills error with the reason. After RUN was written a cancel is no longer a reason. */
 enum godwit_err source_check(struct godwit_source *source, struct godwit_error *error);
 /* Waits under the lock for a change, at most one tick. */
 /* The part that looks at flags and clocks only; under the lock, any thread. */

@@ -1,7 +1,8 @@
 /*
  * Passes over the dirty bitmap. One pass: open an epoch, walk every block, hand runs of dirty pages to the senders in
- * batches, close the epoch so that every channel carries its marker; a long pass closes and opens epochs on its way. While
- * the acknowledgement is awaited the next dirty log is read already; pages that are still on their way are left for later.
+ * batches, close the epoch so that every channel carries its marker; a long pass closes and opens epochs on its way.
+ * While the acknowledgement is awaited the next dirty log is read already; pages that are still on their way are left
+ * for later.
  *
  * Before the first pass all that is not data is announced as zero extents: every page is announced once.
  */

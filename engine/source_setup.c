@@ -1,9 +1,9 @@
 /*
- * From a URI to running senders: connect and greet the control connection, register memory where the transport wants that,
- * arm the dirty log, find the holes, offer, wait for the acceptance, connect the data channels with its tokens.
+ * From a URI to running senders: connect and greet the control connection, register memory where the transport wants
+ * that, arm the dirty log, find the holes, offer, wait for the acceptance, connect the data channels with its tokens.
  *
- * Order matters: registering memory may count as a write, so it comes before the log is armed; holes are found after it, so
- * a page that comes into being later is in the log.
+ * Order matters: registering memory may count as a write, so it comes before the log is armed; holes are found after
+ * it, so a page that comes into being later is in the log.
  *
  * Failure modes: nothing here has touched the guest but the dirty log; the error says which step failed and why.
  */
@@ -284,7 +284,8 @@ static enum godwit_err wait_accept(struct godwit_source *source, struct godwit_e
         pthread_mutex_unlock(&source->lock);
         err = source_check(source, error);
         if (err == GODWIT_OK && !accepted && clock_left_ms(deadline) == 0)
-            err = error_set(error, GODWIT_ERR_TIMEOUT, "the destination did not prepare its memory within setup-timeout");
+            err = error_set(error, GODWIT_ERR_TIMEOUT,
+                            "the destination did not prepare its memory within setup-timeout");
     }
     if (err == GODWIT_OK)
         source->outcome_token = source->acceptance.tokens[source->offer.channels];

@@ -1,10 +1,11 @@
 /*
- * The stop phase: stop the guest, save its state, send what is left, have everything acknowledged, send the state, COMMIT,
- * wait for LOADED, give up external resources, RUN, wait for RUNNING.
+ * The stop phase: stop the guest, save its state, send what is left, have everything acknowledged, send the state,
+ * COMMIT, wait for LOADED, give up external resources, RUN, wait for RUNNING.
  *
- * The point of no return is one flag, run_written, set under the lock before the first byte of RUN can leave: whoever looks
- * at it afterwards, a cancel, a timeout, a broken channel, knows that this side may no longer start the guest by itself.
- * From then on only the destination's own word does (docs/protocol.md §8): RUNNING, or the answer to OUTCOME_ASK.
+ * The point of no return is one flag, run_written, set under the lock before the first byte of RUN can leave: whoever
+ * looks at it afterwards, a cancel, a timeout, a broken channel, knows that this side may no longer start the guest by
+ * itself. From then on only the destination's own word does (docs/protocol.md §8): RUNNING, or the answer to
+ * OUTCOME_ASK.
  */
 #include <string.h>
 
@@ -224,7 +225,8 @@ enum godwit_err source_revive(struct godwit_source *source, struct godwit_error 
         goto stopped;
     set_flag(source, &source->released, false);
     if (source->stopped)
-        err = guest_checked(guest->ops.resume(guest->self, error), error, "the guest is stopped here: cannot resume it");
+        err = guest_checked(guest->ops.resume(guest->self, error), error,
+                            "the guest is stopped here: cannot resume it");
     if (err != GODWIT_OK)
         goto stopped;
     set_flag(source, &source->stopped, false);

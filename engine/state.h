@@ -1,6 +1,6 @@
 /*
- * Device state: named streams of bytes. On the source a writer collects what the guest saves; it travels as bounded STATE
- * records. On the destination the streams are put together again in memory, in full, before any of it is loaded.
+ * Device state: named streams of bytes. On the source a writer collects what the guest saves; it travels as bounded
+ * STATE records. On the destination the streams are put together again in memory, in full, before any of it is loaded.
  */
 #ifndef ENGINE_STATE_H
 #define ENGINE_STATE_H
@@ -51,7 +51,8 @@ struct state_set {
     size_t total; /* bytes of all */
 };
 
-/* Adds one STATE record: names appear in the order of their first record, offsets without gaps, nothing after the last. */
+/* Adds one STATE record: names appear in the order of their first record, offsets without gaps, nothing after the
+ * last. */
 enum godwit_err state_set_add(struct state_set *set, const uint8_t *bytes, size_t size, struct godwit_error *error);
 bool state_set_complete(const struct state_set *set);
 void state_set_clear(struct state_set *set); /* frees */

@@ -1,8 +1,8 @@
 /*
- * Expected downtime: everything that still has to arrive, at the bandwidth at which data has been arriving, and one more
- * dirty log sync. The guest is stopped when that fits into downtime-limit less a reserve of a quarter, at most 100 ms, for
- * what cannot be measured beforehand: stopping, loading and starting the guest (QEMU keeps none, and exceeds its limit by
- * just these).
+ * Expected downtime: everything that still has to arrive, at the bandwidth at which data has been arriving, and one
+ * more dirty log sync. The guest is stopped when that fits into downtime-limit less a reserve of a quarter, at most 100
+ * ms, for what cannot be measured beforehand: stopping, loading and starting the guest (QEMU keeps none, and exceeds
+ * its limit by just these).
  */
 #include "engine/switchover.h"
 

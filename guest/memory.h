@@ -45,8 +45,8 @@ enum godwit_err memory_alloc(struct memory *out, enum memory_backing backing, ui
 enum godwit_err memory_private_view(struct memory *out, const struct memory *ram, struct godwit_error *error);
 
 /*
- * Memory of any size that keeps nothing: the same few MiB over and over, for measuring a link without the cost and size of a
- * guest. Its fd is -1.
+ * Memory of any size that keeps nothing: the same few MiB over and over, for measuring a link without the cost and size
+ * of a guest. Its fd is -1.
  */
 enum godwit_err memory_scratch(struct memory *out, uint64_t size, struct godwit_error *error);
 

@@ -30,6 +30,7 @@ struct process_guest {
     struct process_counters plan; /* as configured, or as loaded */
     struct process_clock clock;
     struct process_workers workers;
+    enum godwit_tracker_kind tracker_kind; /* as configured */
     struct godwit_tracker *tracker; /* made by the first dirty_start */
     struct process_destination_config destination;
     struct witness *witness; /* NULL: none */
@@ -59,7 +60,7 @@ static enum godwit_err process_dirty_start(void *self, struct godwit_error *erro
         return guest_fail(error, GODWIT_ERR_UNSUPPORTED, "a guest that keeps its arrival image cannot be migrated on");
     if (!guest->tracker) {
         struct godwit_tracker *tracker;
-        enum godwit_err err = godwit_tracker_new(&tracker, error);
+        enum godwit_err err = godwit_tracker_new_kind(guest->tracker_kind, &tracker, error);
         if (err)
             return err;
         err = godwit_tracker_add(tracker, guest->ram.addr, guest->ram.size, error);
@@ -258,6 +259,7 @@ static enum godwit_err process_configure(struct process_guest *guest, const stru
                           config->dirty_rate);
     if (config->pattern == PATTERN_FILE)
         return guest_fail(error, GODWIT_ERR_INVALID, "content from a file is asked for by naming the file");
+    guest->tracker_kind = config->tracker;
     guest->plan = (struct process_counters){
         .pages = ram / GODWIT_PAGE_SIZE,
         .hot_pages = hot / GODWIT_PAGE_SIZE,
@@ -381,6 +383,11 @@ bool process_guest_loaded(const struct process_guest *guest, struct process_coun
     if (guest->plan_loaded)
         *out = guest->plan;
     return guest->plan_loaded;
+}
+
+enum godwit_tracker_kind process_guest_tracker(const struct process_guest *guest)
+{
+    return guest->tracker ? godwit_tracker_kind(guest->tracker) : guest->tracker_kind;
 }
 
 struct process_view process_guest_image(const struct process_guest *guest)

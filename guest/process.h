@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include <godwit/guest.h>
+#include <godwit/tracker.h>
 
 #include "guest/memory.h"
 #include "guest/pattern.h"
@@ -32,6 +33,7 @@ struct process_guest_config {
     enum memory_backing backing;
     unsigned threads; /* 1 to PROCESS_WORKERS_MAX */
     uint64_t seed;
+    enum godwit_tracker_kind tracker;
     bool prealloc;
     struct witness *witness; /* borrowed until free: a log of when the guest runs; NULL: none */
 };
@@ -48,7 +50,7 @@ struct process_destination_config {
     struct witness *witness; /* borrowed until free; NULL: none */
 };
 
-/* ram unset, random, no writes, hot set a quarter, memfd, 2 threads, seed 1. */
+/* ram unset, random, no writes, hot set a quarter, memfd, 2 threads, seed 1, tracker auto. */
 void process_guest_config_init(struct process_guest_config *config);
 void process_destination_config_init(struct process_destination_config *config);
 
@@ -75,6 +77,9 @@ void process_guest_counters(const struct process_guest *guest, struct process_co
 
 /* Destination: the counters the guest arrived with, false before they were loaded. */
 bool process_guest_loaded(const struct process_guest *guest, struct process_counters *out);
+
+/* What tracks the writes: as configured, or what that became once a migration has begun. */
+enum godwit_tracker_kind process_guest_tracker(const struct process_guest *guest);
 
 /* The memory that is migrated (source) or received into (destination); addr NULL before a destination has accepted. */
 struct process_view process_guest_image(const struct process_guest *guest);

@@ -43,8 +43,8 @@ bool bitmap_all_atomic(_Atomic uint64_t *map, uint64_t first, uint64_t pages);
 bool bitmap_any_atomic(_Atomic uint64_t *map, uint64_t first, uint64_t pages);
 
 /*
- * The first run, at or after page `from`, of at most `max` pages that are set in map and not set in `held` (which may be
- * NULL). `pages` is the size of the maps.
+ * The first run, at or after page `from`, of at most `max` pages that are set in map and not set in `held` (which may
+ * be NULL). `pages` is the size of the maps.
  */
 struct run bitmap_next_run(const uint64_t *map, const uint64_t *held, uint64_t pages, uint64_t from, uint64_t max);
 

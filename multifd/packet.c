@@ -1,4 +1,5 @@
-/* See packet.h. A header is trusted for its sizes alone, and only within their maxima, until its CRC has been checked. */
+/* See packet.h. A header is trusted for its sizes alone, and only within their maxima, until its CRC has been
+ * checked. */
 #include "multifd/packet.h"
 
 #include "transport/error.h"

@@ -95,6 +95,9 @@ void queue_push(struct queue *queue, struct batch *batch)
 void queue_mark(struct queue *queue, uint32_t epoch)
 {
     pthread_mutex_lock(&queue->lock);
+    for (unsigned i = 0; i < queue->senders; i++)
+        assert(queue->marked - queue->passed[i] < QUEUE_MARKS &&
+               "the engine waits for acknowledgements before it marks again");
     queue->marks[queue->marked++ % QUEUE_MARKS] = (struct mark){.at = queue->pushed, .epoch = epoch};
     pthread_cond_broadcast(&queue->work);
     pthread_mutex_unlock(&queue->lock);
@@ -103,7 +106,6 @@ void queue_mark(struct queue *queue, uint32_t epoch)
 static enum queue_item next_locked(struct queue *queue, unsigned index, struct batch **batch, uint32_t *epoch)
 {
     uint64_t *passed = &queue->passed[index];
-    assert(queue->marked - *passed <= QUEUE_MARKS && "the engine waits for acknowledgements before it marks again");
     const struct mark *mark = &queue->marks[*passed % QUEUE_MARKS];
     if (*passed < queue->marked && queue->taken >= mark->at) {
         ++*passed;

@@ -1,8 +1,8 @@
 /*
- * The hand-over between the engine (single producer) and N senders (consumers): a bounded set of batches that circulate,
- * full in one direction and empty in the other, and marks. A mark divides the stream of batches: each sender passes it
- * once, after every batch that was pushed before it has been taken by somebody and the sender's own are sent, and before it
- * takes any batch that was pushed after it.
+ * The hand-over between the engine (single producer) and N senders (consumers): a bounded set of batches that
+ * circulate, full in one direction and empty in the other, and marks. A mark divides the stream of batches: each sender
+ * passes it once, after every batch that was pushed before it has been taken by somebody and the sender's own are sent,
+ * and before it takes any batch that was pushed after it.
  *
  * A slow sender takes fewer batches and passes its mark later; nobody waits for it except who waits for the mark.
  */
@@ -27,7 +27,8 @@ void queue_push(struct queue *queue, struct batch *batch);
 /* Producer. At most QUEUE_MARKS may be unpassed by some sender. */
 void queue_mark(struct queue *queue, uint32_t epoch);
 
-/* The epoch of the last mark that every sender has passed; 0: none. A sender passes its mark just before it acts on it. */
+/* The epoch of the last mark that every sender has passed; 0: none. A sender passes its mark just before it acts on
+ * it. */
 uint32_t queue_passed(struct queue *queue);
 
 /* Sender `index`: its next thing to do; blocks until there is one. */

@@ -1,11 +1,11 @@
 /*
- * migration_rate_*: one budget in bytes per second across all channels. Names as in QEMU's migration-stats; the mechanism
- * is a virtual clock (GCRA): every batch books the time its bytes take at the limit, and may start when the bookings before
- * it have run out. At most RATE_SLACK_NS of unused time is kept, so lateness of the scheduler is made up for, and idle time
- * does not become a burst.
+ * migration_rate_*: one budget in bytes per second across all channels. Names as in QEMU's migration-stats; the
+ * mechanism is a virtual clock (GCRA): every batch books the time its bytes take at the limit, and may start when the
+ * bookings before it have run out. At most RATE_SLACK_NS of unused time is kept, so lateness of the scheduler is made
+ * up for, and idle time does not become a burst.
  *
- * All calls from any thread. The booking functions take the time from their caller, so that they can be tested without a
- * clock; migration_rate_wait is the one that sleeps.
+ * All calls from any thread. The booking functions take the time from their caller, so that they can be tested without
+ * a clock; migration_rate_wait is the one that sleeps.
  */
 #ifndef MULTIFD_RATE_H
 #define MULTIFD_RATE_H

@@ -1,7 +1,8 @@
 /*
- * The life of a record in a receiver thread: read the header, then the extents, check both, populate what is touched for the
- * first time, read the payload straight into the pages, note them as received. Placed content is already there. A zero
- * extent stores zeros, except on pages of a fresh block that were never received: those read as zero as they are.
+ * The life of a record in a receiver thread: read the header, then the extents, check both, populate what is touched
+ * for the first time, read the payload straight into the pages, note them as received. Placed content is already there.
+ * A zero extent stores zeros, except on pages of a fresh block that were never received: those read as zero as they
+ * are.
  *
  * Failure modes: a broken record, a channel that ends or stalls, memory that cannot be had: the thread reports once and
  * ends. Nothing a peer sends makes it store outside the blocks or allocate.
@@ -50,7 +51,8 @@ static enum godwit_err prepare(struct receiver *receiver, const struct packet *p
         const struct extent *extent = &receiver->extents[i];
         struct ram_block *block = &receiver->recv->config.ram->blocks[extent->block];
         if (extent->kind == EXTENT_ZERO) {
-            err = store_zeros(block, extent, receiver->recv->is_zero, &receiver->recv->stopping, &receiver->cleared, error);
+            err = store_zeros(block, extent, receiver->recv->is_zero, &receiver->recv->stopping, &receiver->cleared,
+                              error);
         } else if (packet->payload > 0) {
             err = store_populate(block, extent, error);
             receiver->iov[(*parts)++] = (struct iovec){.iov_base = block->addr + (extent->first << PAGE_SHIFT),

@@ -15,8 +15,9 @@ struct multifd_recv_config {
     bool placed;     /* puts were agreed on: records may say that their content was put before */
     int progress_ms; /* a record that stops half-way for so long has failed */
     /*
-     * Receiver thread: a channel's marker, in the order of epochs; everything of the epoch on it is stored. Between records a receiver waits
-     * without a deadline of its own: whoever watches the control connection calls multifd_recv_stop.
+     * Receiver thread: a channel's marker, in the order of epochs; everything of the epoch on it is stored. Between
+     * records a receiver waits without a deadline of its own: whoever watches the control connection calls
+     * multifd_recv_stop.
      */
     void (*marker)(void *opaque, unsigned channel, uint32_t epoch);
     /* Receiver thread, at most once per channel; not after multifd_recv_stop was called. */
@@ -27,8 +28,8 @@ struct multifd_recv_config {
 /* NULL when memory is out. */
 struct multifd_recv *multifd_recv_new(const struct multifd_recv_config *config);
 
-/* Gives channel index its connection and starts its thread. Any thread; once per index. The channel is owned from here on,
- * also on failure. */
+/* Gives channel index its connection and starts its thread. Any thread; once per index. The channel is owned from
+ * here on, also on failure. */
 enum godwit_err multifd_recv_attach(struct multifd_recv *recv, unsigned index, struct channel *channel,
                                     struct godwit_error *error);
 

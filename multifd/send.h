@@ -1,6 +1,6 @@
 /*
- * The sending half: N sender threads, one per data channel, that take batches from the engine. Zero detection and whatever
- * else costs time per byte happens in them.
+ * The sending half: N sender threads, one per data channel, that take batches from the engine. Zero detection and
+ * whatever else costs time per byte happens in them.
  */
 #ifndef MULTIFD_SEND_H
 #define MULTIFD_SEND_H

@@ -1,9 +1,9 @@
 /*
- * The life of a batch in a sender thread: split off its zero pages, describe the rest in a packet head, wait for the rate
- * limit, then either send head and pages in one call (inline), or put the pages into the destination's memory and send the
- * head behind them (placed). Pages are read in place, once each, by the transport: what changes meanwhile is in the dirty
- * log and comes again. The zero test reads a page too, but a page it calls zero is not read again, and for one it does not,
- * only the transport's read counts.
+ * The life of a batch in a sender thread: split off its zero pages, describe the rest in a packet head, wait for the
+ * rate limit, then either send head and pages in one call (inline), or put the pages into the destination's memory and
+ * send the head behind them (placed). Pages are read in place, once each, by the transport: what changes meanwhile is
+ * in the dirty log and comes again. The zero test reads a page too, but a page it calls zero is not read again, and for
+ * one it does not, only the transport's read counts.
  *
  * Failure modes: any error of the channel ends this thread and is reported once; the engine decides what it means.
  */
@@ -16,7 +16,8 @@
 static void add_joined(struct batch *out, unsigned block, uint64_t first, enum extent_kind kind)
 {
     struct extent *last = out->count > 0 ? &out->extents[out->count - 1] : NULL;
-    if (last == NULL || last->kind != kind || last->block != block || last->first + last->pages != first) {
+    if (last == NULL || last->kind != kind || last->block != block || last->first + last->pages != first ||
+        last->pages == UINT32_MAX) {
         batch_add(out, block, first, 1, kind);
         return;
     }

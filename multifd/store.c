@@ -37,6 +37,13 @@ enum godwit_err store_populate(struct ram_block *block, const struct extent *ext
     return populate(block, extent->first, extent->pages, MADV_POPULATE_WRITE, error);
 }
 
+static void clear_page(struct ram_block *block, uint64_t page, zero_test *is_zero)
+{
+    uint8_t *addr = block->addr + (page << PAGE_SHIFT);
+    if (!is_zero(addr))
+        memset(addr, 0, PAGE_SIZE);
+}
+
 /* At most STORE_STEP pages that may hold anything. Stored zeros, never a discard: the memory may be registered with a
  * device that would keep the old pages. */
 static enum godwit_err clear(struct ram_block *block, uint64_t first, uint64_t pages, zero_test *is_zero,
@@ -44,11 +51,8 @@ static enum godwit_err clear(struct ram_block *block, uint64_t first, uint64_t p
 {
     /* For reading: a page of anonymous memory that is not there stays so. */
     enum godwit_err err = populate(block, first, pages, MADV_POPULATE_READ, error);
-    for (uint64_t page = first; page < first + pages && err == GODWIT_OK; page++) {
-        uint8_t *addr = block->addr + (page << PAGE_SHIFT);
-        if (!is_zero(addr))
-            memset(addr, 0, PAGE_SIZE);
-    }
+    for (uint64_t page = first; page < first + pages && err == GODWIT_OK; page++)
+        clear_page(block, page, is_zero);
     return err;
 }
 
@@ -57,11 +61,10 @@ static enum godwit_err clear_stored(struct ram_block *block, uint64_t first, uin
 {
     if (!block->fresh)
         return clear(block, first, pages, is_zero, error);
-    enum godwit_err err = GODWIT_OK;
-    for (uint64_t page = first; page < first + pages && err == GODWIT_OK; page++)
-        if (bitmap_any_atomic(block->stored, page, 1))
-            err = clear(block, page, 1, is_zero, error);
-    return err;
+    for (uint64_t page = first; page < first + pages; page++)
+        if (bitmap_any_atomic(block->stored, page, 1)) /* so it is there */
+            clear_page(block, page, is_zero);
+    return GODWIT_OK;
 }
 
 enum godwit_err store_zeros(struct ram_block *block, const struct extent *extent, zero_test *is_zero,

@@ -1,7 +1,7 @@
 /*
- * Storing into guest memory at the destination. Memory is populated before it is stored to, so that a host that is out of
- * memory gives an error of the migration and not a signal. Two maps per block: received (announced by any extent) and
- * stored (content or zeros were written, so the page is there).
+ * Storing into guest memory at the destination. Memory is populated before it is stored to, so that a host that is out
+ * of memory gives an error of the migration and not a signal. Two maps per block: received (announced by any extent)
+ * and stored (content was written, so the page is there).
  */
 #ifndef MULTIFD_STORE_H
 #define MULTIFD_STORE_H

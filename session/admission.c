@@ -1,11 +1,11 @@
 /*
- * One thread accepts; one short-lived thread per connection at the door does the hello, so that this code stays linear also
- * where a TLS handshake comes first.
+ * One thread accepts; one short-lived thread per connection at the door does the hello, so that this code stays linear
+ * also where a TLS handshake comes first.
  *
  * A place at the door is free, busy, or done (its thread can be joined). Only the accepting thread frees places. The
- * channel of a place belongs to its door thread, but under the lock the accepting thread may shut it down: a door thread
- * takes the channel out of the place, under the lock, before it hands it over or frees it, so a channel is never shut down
- * after it left.
+ * channel of a place belongs to its door thread, but under the lock the accepting thread may shut it down: a door
+ * thread takes the channel out of the place, under the lock, before it hands it over or frees it, so a channel is never
+ * shut down after it left.
  */
 #include "session/admission.h"
 

@@ -1,15 +1,15 @@
 /*
- * Admission: the listening side's doorman, for the whole life of a destination. Takes every connection, gives each a short
- * time to say a proper hello, asks its owner whether to let it in, answers, and hands the channel over. Silence, garbage
- * and floods cost one short-lived thread and never hold up anybody else: when all places at the door are taken, the
- * connection that has stood there longest is thrown out.
+ * Admission: the listening side's doorman, for the whole life of a destination. Takes every connection, gives each a
+ * short time to say a proper hello, asks its owner whether to let it in, answers, and hands the channel over. Silence,
+ * garbage and floods cost one short-lived thread and never hold up anybody else: when all places at the door are taken,
+ * the connection that has stood there longest is thrown out.
  */
 #ifndef SESSION_ADMISSION_H
 #define SESSION_ADMISSION_H
 
 #include "session/hello.h"
 
-enum { ADMISSION_PLACES = 320 }; /* connections at the door at once: all channels of a migration and slack */
+enum { ADMISSION_PLACES = 340 }; /* connections at the door at once: all channels of a migration and slack */
 
 struct admission;
 
@@ -31,7 +31,8 @@ enum godwit_err admission_start(const struct admission_config *config, struct ad
 /* Stops listening and frees; no callback runs after it returns. NULL allowed. */
 void admission_free(struct admission *admission);
 
-/* The listen backlog for a migration of this many data channels: pure. 0 channels: not known yet, the most there can be. */
+/* The listen backlog for a migration of this many data channels: pure. 0 channels: not known yet, the most there can
+ * be. */
 unsigned admission_backlog(unsigned channels);
 
 #endif

@@ -1,7 +1,7 @@
 /*
- * Hello and answer. Happy path: greet sends 96 bytes, reads 32 and the text; receive and reply are the mirror image. Bytes
- * are checked in the order magic, CRC, version, rest: a hello of another version is answered in words, anything else is
- * not worth an answer.
+ * Hello and answer. Happy path: greet sends 96 bytes, reads 32 and the text; receive and reply are the mirror image.
+ * Bytes are checked in the order magic, CRC, version, rest: a hello of another version is answered in words, anything
+ * else is not worth an answer.
  */
 #include "session/hello.h"
 
@@ -11,7 +11,8 @@
 #include "transport/error.h"
 #include "transport/wire.h"
 
-/* A carriage return and a line feed, swapped in the answer: transfers that rewrite line ends are found out, as PNG does. */
+/* A carriage return and a line feed, swapped in the answer: transfers that rewrite line ends are found out, as PNG
+ * does. */
 static const uint8_t hello_magic[8] = {'G', 'O', 'D', 'W', 'I', 'T', '\r', '\n'};
 static const uint8_t answer_magic[8] = {'G', 'O', 'D', 'W', 'I', 'T', '\n', '\r'};
 
@@ -48,8 +49,9 @@ enum godwit_err hello_decode(const uint8_t bytes[HELLO_SIZE], struct hello *hell
 
     struct hello got = {.version = wire_get_u16(&in), .oldest = wire_get_u16(&in)};
     if (got.oldest > PROTOCOL_VERSION || got.version < PROTOCOL_OLDEST)
-        return error_set(error, GODWIT_ERR_MISMATCH, "protocol version mismatch: the peer speaks %u to %u, this side %u to %u",
-                         got.oldest, got.version, PROTOCOL_OLDEST, PROTOCOL_VERSION);
+        return error_set(error, GODWIT_ERR_MISMATCH,
+                         "protocol version mismatch: the peer speaks %u to %u, this side %u to %u", got.oldest,
+                         got.version, PROTOCOL_OLDEST, PROTOCOL_VERSION);
 
     uint8_t role = wire_get_u8(&in);
     wire_get_zeros(&in, 1);
@@ -59,6 +61,11 @@ enum godwit_err hello_decode(const uint8_t bytes[HELLO_SIZE], struct hello *hell
     wire_get_zeros(&in, 4);
     wire_get_bytes(&in, got.token, TOKEN_SIZE);
     wire_get_zeros(&in, 20);
+    static const uint8_t no_token[TOKEN_SIZE];
+    bool first = role == HELLO_CONTROL && got.epoch == 0;
+    if (first && (got.channel != 0 || memcmp(got.token, no_token, sizeof no_token) != 0))
+        return error_set(error, GODWIT_ERR_PROTOCOL,
+                         "malformed hello: a first control connection has no channel or token");
     if (in.failed || role > HELLO_STREAM)
         return error_set(error, GODWIT_ERR_PROTOCOL, "malformed hello: reserved bytes or role %u", role);
     got.role = (enum hello_role)role;
@@ -134,7 +141,8 @@ static enum godwit_err receive_by(struct channel *channel, uint8_t *bytes, size_
 {
     for (size_t at = 0; at < size;) {
         int left = clock_left_ms(deadline_ms);
-        enum godwit_err err = channel_recv_exact(channel, bytes + at, 1, left < GREET_TICK_MS ? left + 1 : GREET_TICK_MS);
+        enum godwit_err err = channel_recv_exact(channel, bytes + at, 1,
+                                                 left < GREET_TICK_MS ? left + 1 : GREET_TICK_MS);
         if (err == GODWIT_OK)
             at++;
         else if (err != GODWIT_ERR_TIMEOUT || left == 0)

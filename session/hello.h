@@ -1,6 +1,6 @@
 /*
- * The hello: the first bytes of every connection, and their answer. Fixed size, so that a peer that is not one of ours is
- * found out after 96 bytes at the most (docs/protocol.md §3).
+ * The hello: the first bytes of every connection, and their answer. Fixed size, so that a peer that is not one of ours
+ * is found out after 96 bytes at the most (docs/protocol.md §3).
  */
 #ifndef SESSION_HELLO_H
 #define SESSION_HELLO_H
@@ -53,8 +53,8 @@ enum godwit_err hello_answer_text_size(const uint8_t bytes[ANSWER_SIZE], size_t 
 enum godwit_err hello_answer_decode(const uint8_t *bytes, size_t size, struct hello_answer *answer,
                                     struct godwit_error *error);
 
-/* Connecting side: sends the hello and waits for the answer, timeout_ms for all of it; CANCELLED soon after *cancel (may be
- * NULL) reads true. A refusal is the listener's own code and words. */
+/* Connecting side: sends the hello and waits for the answer, timeout_ms for all of it; CANCELLED soon after *cancel
+ * (may be NULL) reads true. A refusal is the listener's own code and words. */
 enum godwit_err hello_greet(struct channel *channel, const struct hello *hello, int timeout_ms,
                             const atomic_bool *cancel, struct godwit_error *error);
 /* Listening side. */

@@ -74,10 +74,11 @@ enum godwit_err offer_check(const struct offer *offer, unsigned channels, struct
         return error_set(error, GODWIT_ERR_MISMATCH, "page size mismatch: the source uses %u, the destination %u",
                          offer->page_size, GODWIT_PAGE_SIZE);
     if (channels != 0 && channels != offer->channels)
-        return error_set(error, GODWIT_ERR_MISMATCH,
-                         "multifd-channels mismatch: source %u, destination %u; set the same number on both sides, or none "
-                         "on the destination",
-                         offer->channels, channels);
+        return error_set(
+            error, GODWIT_ERR_MISMATCH,
+            "multifd-channels mismatch: source %u, destination %u; set the same number on both sides, or none "
+            "on the destination",
+            offer->channels, channels);
     if (strcmp(offer->compression, "none") != 0)
         return error_set(error, GODWIT_ERR_MISMATCH,
                          "multifd-compression mismatch: the source wants %s, which this destination does not have",
@@ -118,6 +119,9 @@ enum godwit_err acceptance_decode(const void *bytes, size_t size, struct accepta
         acceptance->token_count > NEGOTIATE_CHANNELS_MAX + 1)
         return error_set(error, GODWIT_ERR_PROTOCOL, "malformed ACCEPT of %zu bytes", size);
     wire_get_bytes(&in, acceptance->fresh, acceptance->block_count);
+    for (unsigned i = 0; i < acceptance->block_count; i++)
+        if (acceptance->fresh[i] > 1)
+            return error_set(error, GODWIT_ERR_PROTOCOL, "malformed ACCEPT: block %u is neither fresh nor used", i);
     for (unsigned i = 0; i < acceptance->token_count; i++) {
         struct token *token = &acceptance->tokens[i];
         token->role = (enum hello_role)wire_get_u8(&in);

@@ -1,6 +1,6 @@
 /*
- * What the two sides agree on before any page travels: features, channel count, codec, blocks (docs/protocol.md §5). The
- * source offers, the destination accepts or gives up with an ERROR record; there is no second round.
+ * What the two sides agree on before any page travels: features, channel count, codec, blocks (docs/protocol.md §5).
+ * The source offers, the destination accepts or gives up with an ERROR record; there is no second round.
  */
 #ifndef SESSION_NEGOTIATE_H
 #define SESSION_NEGOTIATE_H
@@ -11,7 +11,7 @@ enum {
     NEGOTIATE_BLOCKS_MAX = 1024,
     NEGOTIATE_NAME_MAX = 63,
     NEGOTIATE_CHANNELS_MAX = 255,
-    OFFER_SIZE_MAX = 64 + NEGOTIATE_BLOCKS_MAX * (1 + NEGOTIATE_NAME_MAX + 12),
+    OFFER_SIZE_MAX = 24 + 1 + NEGOTIATE_NAME_MAX + NEGOTIATE_BLOCKS_MAX * (1 + NEGOTIATE_NAME_MAX + 12),
     ACCEPT_SIZE_MAX = 32 + NEGOTIATE_BLOCKS_MAX + (NEGOTIATE_CHANNELS_MAX + 1) * (8 + TOKEN_SIZE),
 };
 

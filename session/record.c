@@ -88,7 +88,9 @@ enum godwit_err record_send(struct channel *channel, uint16_t type, uint32_t seq
     enum godwit_err err = channel_send(channel, bytes, sizeof bytes, body, count, timeout_ms);
     /* Also after a failure: what was taken of the body may be referenced until then, and it is the caller's again. */
     enum godwit_err flushed = channel_flush(channel, timeout_ms);
-    return err != GODWIT_OK ? err : flushed;
+    if (err != GODWIT_OK)
+        return err;
+    return flushed == GODWIT_ERR_TIMEOUT ? GODWIT_ERR_STALLED : flushed; /* TIMEOUT says that nothing has left */
 }
 
 enum godwit_err record_recv(struct channel *channel, struct record_header *header, uint8_t *body, uint32_t sequence,

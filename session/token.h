@@ -1,6 +1,6 @@
 /*
- * One-time tokens: the right to attach one channel once. Issued on the control channel, reserved when a hello shows one,
- * consumed when that connection is admitted, given back if it breaks in between (so that the peer may try again).
+ * One-time tokens: the right to attach one channel once. Issued on the control channel, reserved when a hello shows
+ * one, consumed when that connection is admitted, given back if it breaks in between (so that the peer may try again).
  */
 #ifndef SESSION_TOKEN_H
 #define SESSION_TOKEN_H
@@ -22,7 +22,8 @@ enum godwit_err token_random(void *bytes, size_t size, struct godwit_error *erro
 
 enum godwit_err token_issue(struct token *token, enum hello_role role, uint16_t channel, uint32_t epoch,
                             struct godwit_error *error);
-/* Finds the token that matches the hello and reserves it; the error names what is wrong without giving anything away. */
+/* Finds the token that matches the hello and reserves it; the error names what is wrong without giving anything
+ * away. */
 enum godwit_err token_reserve(struct token *tokens, unsigned count, const struct hello *hello, struct token **out,
                               struct godwit_error *error);
 

@@ -19,7 +19,8 @@ enum {
 
 struct address {
     char scheme[ADDRESS_SCHEME_MAX + 1];
-    char host[ADDRESS_HOST_MAX + 1]; /* empty for path schemes; without brackets; "" in tcp::PORT means any, for listening */
+    char host[ADDRESS_HOST_MAX +
+              1]; /* empty for path schemes; without brackets; "" in tcp::PORT means any, for listening */
     uint16_t port;                   /* 0 when listening: the system chooses */
     char path[ADDRESS_PATH_MAX + 1]; /* or the name of a loop; empty for host schemes */
 };

@@ -5,18 +5,18 @@
  *   one-sided  where limits->one_sided: put() copies local registered memory to an offset of the peer's, get() the other
  *              way. Both may be queued.
  *
- * Completion. flush() returns when everything queued is complete locally: its memory may be changed or unmapped, its errors
- * are known. flush says nothing about visibility: a put is visible to the peer exactly when the peer has received a later
- * send of the same channel. Between channels there is no order at all.
+ * Completion. flush() returns when everything queued is complete locally: its memory may be changed or unmapped, its
+ * errors are known. flush says nothing about visibility: a put is visible to the peer exactly when the peer has
+ * received a later send of the same channel. Between channels there is no order at all.
  *
- * Threads. One thread per direction: send, put, get and flush from one, recv from another (or the same). shutdown from any
- * thread, any number of times. free when no other thread is inside a call.
+ * Threads. One thread per direction: send, put, get and flush from one, recv from another (or the same). shutdown from
+ * any thread, any number of times. free when no other thread is inside a call.
  *
- * Deadlines. Every call takes the longest time in ms that it may pass without any progress; CHANNEL_FOREVER leaves the end
- * to shutdown(), for callers that have a thread which will call it. A recv that times out before its first byte returns
- * GODWIT_ERR_TIMEOUT and consumed nothing: it may be repeated. Any other failure breaks the channel, but for a call that was
- * refused because of its arguments. A send, or a recv after its first byte, that makes no progress is STALLED (TIMEOUT for a
- * send that had not begun). More iovs than limits->max_iov are INVALID, never split.
+ * Deadlines. Every call takes the longest time in ms that it may pass without any progress; CHANNEL_FOREVER leaves the
+ * end to shutdown(), for callers that have a thread which will call it. A recv that times out before its first byte
+ * returns GODWIT_ERR_TIMEOUT and consumed nothing: it may be repeated. Any other failure breaks the channel, but for a
+ * call that was refused because of its arguments. A send, or a recv after its first byte, that makes no progress is
+ * STALLED (TIMEOUT for a send that had not begun). More iovs than limits->max_iov are INVALID, never split.
  *
  *   connect/accept -> open -> (shutdown) -> free
  */
@@ -48,8 +48,8 @@ struct channel_limits {
 };
 
 /*
- * Sends head, then the payload iovs in order. head is consumed when send returns; payload memory may be referenced until
- * the next flush (or free). Success says the bytes were taken, not that they arrived.
+ * Sends head, then the payload iovs in order. head is consumed when send returns; payload memory may be referenced
+ * until the next flush (or free). Success says the bytes were taken, not that they arrived.
  */
 enum godwit_err channel_send(struct channel *channel, const void *head, size_t head_size, const struct iovec *payload,
                              unsigned count, int timeout_ms);
@@ -62,8 +62,8 @@ enum godwit_err channel_recv_exact(struct channel *channel, void *buffer, size_t
 
 /*
  * Queues a copy of size bytes from mr at mr_offset to remote at remote_offset. The memory may be read at any time until
- * the next flush. UNSUPPORTED on channels that are not one-sided; INVALID when a range leaves its mr or remote or is not
- * aligned; TOO_BIG above limits->max_put. Of these the channel is as before.
+ * the next flush. UNSUPPORTED on channels that are not one-sided; INVALID when a range leaves its mr or remote or is
+ * not aligned; TOO_BIG above limits->max_put. Of these the channel is as before.
  */
 enum godwit_err channel_put(struct channel *channel, const struct mr *mr, uint64_t mr_offset,
                             const struct remote *remote, uint64_t remote_offset, uint64_t size);
@@ -73,8 +73,8 @@ enum godwit_err channel_get(struct channel *channel, const struct mr *mr, uint64
 
 enum godwit_err channel_flush(struct channel *channel, int timeout_ms);
 
-/* Ends the conversation: calls blocked in other threads return GODWIT_ERR_CLOSED, later ones too. The peer reads the end
- * of the stream. Does not block. */
+/* Ends the conversation: calls blocked in other threads return GODWIT_ERR_CLOSED, later ones too. The peer reads the
+ * end of the stream. Does not block. */
 void channel_shutdown(struct channel *channel);
 
 /* Frees the channel and what it wraps. NULL allowed. Shuts down first if that has not been done. */
@@ -86,9 +86,9 @@ const struct channel_limits *channel_limits(const struct channel *channel);
 const char *channel_name(const struct channel *channel);
 
 /*
- * Accepts one connection. GODWIT_ERR_TIMEOUT when none came in time, GODWIT_ERR_CLOSED after shutdown. An error of a single
- * incoming connection is not an error of the listener: it is skipped. Shortage of descriptors is GODWIT_ERR_SYSTEM, and the
- * listener stays usable.
+ * Accepts one connection. GODWIT_ERR_TIMEOUT when none came in time, GODWIT_ERR_CLOSED after shutdown. An error of a
+ * single incoming connection is not an error of the listener: it is skipped. Shortage of descriptors is
+ * GODWIT_ERR_SYSTEM, and the listener stays usable.
  */
 enum godwit_err listener_accept(struct listener *listener, int timeout_ms, struct channel **out,
                                 struct godwit_error *error);
@@ -110,9 +110,9 @@ struct transport {
 };
 
 /*
- * Connects within timeout_ms in all, trying again while nothing listens there yet. INVALID for an address this transport
- * cannot use, REFUSED or UNREACHABLE when time runs out (the text names the address and the last cause), CANCELLED as soon
- * as *cancel (may be NULL) reads true.
+ * Connects within timeout_ms in all, trying again while nothing listens there yet. INVALID for an address this
+ * transport cannot use, REFUSED or UNREACHABLE when time runs out (the text names the address and the last cause),
+ * CANCELLED as soon as *cancel (may be NULL) reads true.
  */
 enum godwit_err transport_connect(const struct transport *transport, const struct address *address, int timeout_ms,
                                   const atomic_bool *cancel, struct channel **out, struct godwit_error *error);

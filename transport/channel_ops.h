@@ -1,6 +1,7 @@
 /*
  * What implementers of a channel see: base structs, first member of the private ones, and the ops tables. Callers never
- * include this file; the wrappers of channel.c check state, ranges and "a failure has a code" for all transports at once.
+ * include this file; the wrappers of channel.c check state, ranges and "a failure has a code" for all transports at
+ * once.
  *
  * For each op, beyond what channel.h promises to users:
  *   send      may block; sending thread; borrows head for the call and payload until flush; never partial on success
@@ -24,10 +25,10 @@ struct channel_ops {
     enum godwit_err (*send)(struct channel *channel, const void *head, size_t head_size, const struct iovec *payload,
                             unsigned count, int timeout_ms);
     enum godwit_err (*recv)(struct channel *channel, struct iovec *iov, unsigned count, int timeout_ms);
-    enum godwit_err (*put)(struct channel *channel, const struct mr *mr, uint64_t mr_offset, const struct remote *remote,
-                           uint64_t remote_offset, uint64_t size);
-    enum godwit_err (*get)(struct channel *channel, const struct mr *mr, uint64_t mr_offset, const struct remote *remote,
-                           uint64_t remote_offset, uint64_t size);
+    enum godwit_err (*put)(struct channel *channel, const struct mr *mr, uint64_t mr_offset,
+                           const struct remote *remote, uint64_t remote_offset, uint64_t size);
+    enum godwit_err (*get)(struct channel *channel, const struct mr *mr, uint64_t mr_offset,
+                           const struct remote *remote, uint64_t remote_offset, uint64_t size);
     enum godwit_err (*flush)(struct channel *channel, int timeout_ms);
     void (*shutdown)(struct channel *channel);
     void (*free)(struct channel *channel);
@@ -40,7 +41,8 @@ struct channel {
 };
 
 struct listener_ops {
-    enum godwit_err (*accept)(struct listener *listener, int timeout_ms, struct channel **out, struct godwit_error *error);
+    enum godwit_err (*accept)(struct listener *listener, int timeout_ms, struct channel **out,
+                              struct godwit_error *error);
     void (*shutdown)(struct listener *listener);
     void (*free)(struct listener *listener);
 };

@@ -1,4 +1,5 @@
-/* Monotonic time and deadlines. Policy never calls these: it is handed numbers (engine/switchover.h, multifd/rate.h). */
+/* Monotonic time and deadlines. Policy never calls these: it is handed numbers (engine/switchover.h,
+ * multifd/rate.h). */
 #ifndef TRANSPORT_CLOCK_H
 #define TRANSPORT_CLOCK_H
 

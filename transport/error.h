@@ -13,8 +13,9 @@ enum godwit_err error_set_sys(struct godwit_error *error, enum godwit_err code, 
     __attribute__((format(printf, 4, 5)));
 
 /*
- * Puts "<formatted>: " before the text that is there. Returns the code that is there. Where error may be NULL the caller
- * keeps the code itself: nothing is there then, and GODWIT_ERR_SYSTEM comes back so that a failure stays a failure.
+ * Puts "<formatted>: " before the text that is there. Returns the code that is there. Where error may be NULL the
+ * caller keeps the code itself: nothing is there then, and GODWIT_ERR_SYSTEM comes back so that a failure stays a
+ * failure.
  */
 enum godwit_err error_prefix(struct godwit_error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -2,9 +2,9 @@
  * Memory that a one-sided channel can reach.
  *
  * A region describes local memory, by address and, where there is one, by the descriptor behind it, so that a transport
- * may make a mapping of its own. A domain (one per rail: a device, a file, the loop) registers regions; the registration
- * (struct mr) yields an opaque bounded key, which travels to the peer and is imported there as a remote. puts and gets
- * name (mr, offset) and (remote, offset): host pointers never travel.
+ * may make a mapping of its own. A domain (one per rail: a device, a file, the loop) registers regions; the
+ * registration (struct mr) yields an opaque bounded key, which travels to the peer and is imported there as a remote.
+ * puts and gets name (mr, offset) and (remote, offset): host pointers never travel.
  */
 #ifndef TRANSPORT_REGION_H
 #define TRANSPORT_REGION_H

@@ -1,6 +1,6 @@
 /*
- * The wire codec: explicit big-endian put and get on a bounded cursor, and the CRC that headers carry. A cursor that ran
- * out stays failed: code puts or gets a whole structure and asks once at the end.
+ * The wire codec: explicit big-endian put and get on a bounded cursor, and the CRC that headers carry. A cursor that
+ * ran out stays failed: code puts or gets a whole structure and asks once at the end.
  */
 #ifndef TRANSPORT_WIRE_H
 #define TRANSPORT_WIRE_H

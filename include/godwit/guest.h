@@ -50,11 +50,11 @@ GODWIT_API enum godwit_err godwit_state_write(struct godwit_state_writer *writer
 
 struct godwit_guest_ops {
     /*
-     * Source, memory. dirty_start arms the log: a write after its return is reported by a later dirty_sync.
-     * dirty_sync ORs into bitmap (bit n of word n/64: page n of the block) every page written since it was last
-     * reported, and re-arms those pages before it returns, or leaves that to dirty_clear. dirty_clear, where set, is
-     * called for every range just before the library reads it. dirty_stop disarms; it is called once for each successful
-     * dirty_start. Default of the first two: nothing ever writes the memory. Default of dirty_clear: nothing to do.
+     * Source, memory. dirty_start arms the log: a write after its return is reported by a later dirty_sync. dirty_sync
+     * ORs into bitmap (bit n of word n/64: page n of the block) every page written since it was last reported, and
+     * re-arms those pages before it returns, or leaves that to dirty_clear. dirty_clear, where set, is called for every
+     * range just before the library reads it. dirty_stop disarms; it is called once for each successful dirty_start.
+     * Default of the first two: nothing ever writes the memory. Default of dirty_clear: nothing to do.
      */
     enum godwit_err (*dirty_start)(void *self, struct godwit_error *error);
     enum godwit_err (*dirty_sync)(void *self, unsigned block, uint64_t *bitmap, struct godwit_error *error);
@@ -72,10 +72,9 @@ struct godwit_guest_ops {
                                  struct godwit_error *error);
 
     /*
-     * Both sides. After stop returns nobody writes guest memory until resume. The source calls stop once and resume only
-     * when the migration ends without the guest having run elsewhere; the destination calls resume once, at RUN. A resume
-     * that fails leaves the guest stopped.
-     * Default: a guest that does not run.
+     * Both sides. After stop returns nobody writes guest memory until resume. The source calls stop once and resume
+     * only when the migration ends without the guest having run elsewhere; the destination calls resume once, at RUN. A
+     * resume that fails leaves the guest stopped. Default: a guest that does not run.
      */
     enum godwit_err (*stop)(void *self, struct godwit_error *error);
     enum godwit_err (*resume)(void *self, struct godwit_error *error);
@@ -107,10 +106,10 @@ struct godwit_guest_ops {
      * Destination. accept: the source offers these blocks (id, size and page_size set); provide addr, fd, fd_offset and
      * content for each in mine[], which arrives as a copy of offered[], or refuse with an error that the source's user
      * will read. Called once per migration, blocks live until the migration has ended. Default: the blocks of struct
-     * godwit_guest, which must then match by id and size.
-     * load: the whole of one stream, in the order of the source's names, after all memory has arrived, before resume.
-     * data is valid during the call. Default: refuses any stream.
-     * discard: the migration failed after accept and the guest will never run here: give the memory back. Default: none.
+     * godwit_guest, which must then match by id and size. load: the whole of one stream, in the order of the source's
+     * names, after all memory has arrived, before resume. data is valid during the call. Default: refuses any stream.
+     * discard: the migration failed after accept and the guest will never run here: give the memory back. Default:
+     * none.
      */
     enum godwit_err (*accept)(void *self, const struct godwit_block *offered, unsigned count, struct godwit_block *mine,
                               struct godwit_error *error);

@@ -59,8 +59,9 @@ GODWIT_API enum godwit_err godwit_source_migrate(struct godwit_source *source, c
 GODWIT_API enum godwit_outcome godwit_source_outcome(struct godwit_source *source, int timeout_ms,
                                                      struct godwit_error *error);
 
-/* Resumes a guest that a migration left stopped here: after GODWIT_ERR_NOT_RESUMED, or after GODWIT_ERR_OUTCOME_UNKNOWN on
- * a human's word that it does not run elsewhere. INVALID while a migration runs, or when there is no such guest. */
+/* Resumes a guest that a migration left stopped here: after GODWIT_ERR_NOT_RESUMED, or after
+ * GODWIT_ERR_OUTCOME_UNKNOWN on a human's word that it does not run elsewhere. INVALID while a migration runs, or
+ * when there is no such guest. */
 GODWIT_API enum godwit_err godwit_source_resume(struct godwit_source *source, struct godwit_error *error);
 
 /* Asks a running migration to end; it returns GODWIT_ERR_CANCELLED unless RUN was sent already. Async-signal-safe. */
@@ -106,8 +107,8 @@ GODWIT_API enum godwit_err godwit_destination_serve(struct godwit_destination *d
 /* Ends a running serve (GODWIT_ERR_CANCELLED) unless RUN has arrived. Async-signal-safe. */
 GODWIT_API void godwit_destination_cancel(struct godwit_destination *destination);
 
-/* Changes an option. After listen only those that are GODWIT_SET_LIVE, others are BUSY: multifd-channels sizes the listen
- * backlog, for one. */
+/* Changes an option. After listen only those that are GODWIT_SET_LIVE, others are BUSY: multifd-channels sizes the
+ * listen backlog, for one. */
 GODWIT_API enum godwit_err godwit_destination_set(struct godwit_destination *destination, const char *name,
                                                   const char *value, struct godwit_error *error);
 

@@ -1,7 +1,7 @@
 /*
- * Options: one table with the name, kind, unit, range and default of everything that can be set. Validation, --help, the
- * monitor and the documentation are made from it. Names, units, ranges and defaults are QEMU's (qapi/migration.json)
- * where QEMU has the option; the table's summary says where a default differs, and why.
+ * Options: one table with the name, kind, unit, range and default of everything that can be set. Validation, --help,
+ * the monitor and the documentation are made from it. Names, units, ranges and defaults are QEMU's
+ * (qapi/migration.json) where QEMU has the option; the table's summary says where a default differs, and why.
  */
 #ifndef GODWIT_OPTIONS_H
 #define GODWIT_OPTIONS_H

@@ -4,7 +4,10 @@ import signal
 import time
 from pathlib import Path
 
+from tool import Tool, become_nobody, public_copy
+
 SMALL = ["--ram", "64M", "--dirty-rate", "50M"]
+TRACKERS = ["scan", "fault"]
 FAULTS = ["drop-dirty-bit", "swap-pages", "stale-page", "lose-extent", "old-device-state"]
 RAM_KEYS = {"transferred", "remaining", "total", "duplicate", "normal", "normal-bytes", "dirty-pages-rate", "mbps",
             "pages-per-second", "dirty-sync-count", "page-size", "multifd-bytes", "precopy-bytes", "downtime-bytes"}
@@ -77,6 +80,64 @@ def finds_every_planted_fault(t):
         t.expect(told and len(answer.errors) == 1 and text in answer.errors[0], f"{fault}: says what differs", answer)
     answer = t.tool.run("demo", *SMALL, "--x-fault", "none")
     t.expect(answer.code == 0, "none: verified", answer)
+
+
+def tracked(t, tracker, *words, tool=None, **how):
+    """A demo with that tracker; None where this kernel or this user has no such tracker, which has been reported."""
+    answer = (tool or t.tool).run("demo", "--json", "--tracker", tracker, *words, **how)
+    if answer.code == 1 and any("dirty tracking" in line or "userfaultfd is not allowed" in line for line in answer.errors):
+        t.skip(f"{tracker} {' '.join(words)}", answer.errors[0])
+        return None
+    return answer
+
+
+def is_good(answer, tracker):
+    report = answer.json or {}
+    return (answer.code == 0 and report.get("verified") is True and not answer.errors
+            and report.get("guest", {}).get("tracker") == tracker)
+
+
+def tracks_writes_either_way(t):
+    for tracker in TRACKERS:
+        for words in (["--transport", "tcp"], ["--transport", "unix"], ["--backing", "anon"],
+                      ["--backing", "anon", "--pattern", "mixed", "--zero-page-detection", "none"],
+                      ["--dirty-rate", "0"], ["--dirty-rate", "2G"]):
+            answer = tracked(t, tracker, *SMALL[:2], *(words if "--dirty-rate" in words else SMALL[2:] + words))
+            if answer:
+                t.expect(is_good(answer, tracker), f"{tracker} {' '.join(words)}", answer)
+    answer = t.tool.run("demo", "--json", *SMALL)
+    chosen = (answer.json or {}).get("guest", {}).get("tracker")
+    t.expect(answer.code == 0 and chosen in TRACKERS, f"auto: {chosen}", answer)
+    answer = t.tool.run("demo", "--json", *SMALL[:2], "--guest", "idle")
+    t.expect((answer.json or {}).get("guest", {}).get("tracker", "") is None, "idle: none", answer)
+
+
+def finds_a_fault_planted_under_either_tracker(t):
+    for tracker in TRACKERS:
+        answer = tracked(t, tracker, "--ram", "64M", "--dirty-rate", "100M", "--hot-set", "4M", "--max-bandwidth", "200M",
+                         "--x-fault", "drop-dirty-bit")
+        if answer:
+            report = answer.json or {}
+            t.expect(answer.code == 1 and report.get("status") == "completed" and report.get("verified") is False,
+                     f"{tracker}: not verified", answer)
+
+
+def needs_no_privileges(t):
+    if os.geteuid() != 0:
+        t.skip("as a normal user", "only root can become somebody else; the other cases ran without privileges")
+        return
+    if t.tool.preexec:
+        t.skip("as a normal user", "all of this run is")
+        return
+    tool = Tool(public_copy(t.tool.path, t.scratch), preexec=become_nobody)
+    try:
+        for tracker in TRACKERS:
+            for backing in ("memfd", "anon"):
+                answer = tracked(t, tracker, *SMALL, "--backing", backing, tool=tool)
+                if answer:
+                    t.expect(is_good(answer, tracker), f"{tracker}, {backing}", answer)
+    finally:
+        tool.clean_up()
 
 
 def shares_the_work_between_channels(t):
@@ -156,6 +217,7 @@ def takes_the_destination_with_it(t):
 
 
 CASES = [proves_a_good_migration, prints_one_object, migrates_every_kind_of_guest, migrates_a_guest_from_a_file,
-         finds_every_planted_fault, shares_the_work_between_channels, keeps_to_a_bandwidth,
+         finds_every_planted_fault, tracks_writes_either_way, finds_a_fault_planted_under_either_tracker,
+         needs_no_privileges, shares_the_work_between_channels, keeps_to_a_bandwidth,
          prints_plain_lines_to_a_pipe, ends_cleanly_on_ctrl_c, says_when_the_destination_crashes,
          takes_the_destination_with_it]

@@ -2,8 +2,13 @@
 """The built tool end to end: what it refuses, what it proves in a demo, what it moves between two processes, and what
 strangers at its port can do to it.
 
-    system.py GODWIT [WORD ...]     only the cases whose name contains one of the words
+    system.py GODWIT [--tracker KIND] [--nobody] [WORD ...]
+
+Only the cases whose name contains one of the words. With a tracker forced or as a user without privileges (which takes
+root), only the cases of the demo, for the guests of the others are idle.
 """
+import argparse
+import os
 import sys
 import tempfile
 import traceback
@@ -14,11 +19,12 @@ sys.dont_write_bytecode = True
 sys.path[:0] = [str(HERE), str(HERE.parent / "runner")]
 import demo_cases  # noqa: E402
 import hostile_cases  # noqa: E402
+import kvm_cases  # noqa: E402
 import limit_cases  # noqa: E402
 import tap  # noqa: E402
 import transfer_cases  # noqa: E402
 import usage_cases  # noqa: E402
-from tool import Tool  # noqa: E402
+from tool import Tool, become_nobody, public_copy  # noqa: E402
 
 
 class Context:
@@ -35,16 +41,32 @@ class Context:
         self.writer.skip(f"{self.prefix}: {name}", reason)
 
 
-def main(path, *words):
+def parse_arguments():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("path")
+    parser.add_argument("--tracker")
+    parser.add_argument("--nobody", action="store_true")
+    parser.add_argument("words", nargs="*")
+    return parser.parse_args()
+
+
+def main():
+    arguments = parse_arguments()
+    words = arguments.words
     writer = tap.Writer()
-    modules = [usage_cases, demo_cases, transfer_cases, limit_cases, hostile_cases]
+    if arguments.nobody and os.geteuid() != 0:
+        arguments.nobody = False  # this is a user without privileges already
+    modules = [usage_cases, demo_cases, kvm_cases, transfer_cases, limit_cases, hostile_cases]
+    if arguments.tracker or arguments.nobody:
+        modules = [demo_cases]
     cases = [case for module in modules for case in module.CASES]
     for case in cases:
         name = case.__name__.replace("_", " ")
         if words and not any(word in name for word in words):
             continue
         with tempfile.TemporaryDirectory(prefix="godwit-cli-") as scratch:
-            tool = Tool(path)
+            path = public_copy(arguments.path, scratch) if arguments.nobody else arguments.path
+            tool = Tool(path, arguments.tracker, become_nobody if arguments.nobody else None)
             try:
                 case(Context(writer, tool, Path(scratch), name))
             except Exception:
@@ -55,4 +77,4 @@ def main(path, *words):
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main())

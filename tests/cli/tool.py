@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import threading
@@ -96,13 +97,35 @@ class Running:
         return Answer(self.words, code, "".join(self.out_lines), "".join(self.err_lines))
 
 
+NOBODY = 65534  # uid and gid of a user that owns nothing
+
+
+def become_nobody():
+    """For preexec: only root can."""
+    os.setgroups([])
+    os.setgid(NOBODY)
+    os.setuid(NOBODY)
+
+
+def public_copy(path, folder):
+    """A copy of the tool for anybody, in a folder that is opened to them: the build may be its owner's alone."""
+    os.chmod(folder, 0o755)
+    copy = shutil.copy(path, folder)
+    os.chmod(copy, 0o755)
+    return copy
+
+
 class Tool:
-    def __init__(self, path):
-        self.path = path
+    def __init__(self, path, tracker=None, preexec=None):
+        """With a tracker, every guest that writes is tracked by it; with preexec, every process is prepared by that."""
+        self.path, self.tracker, self.preexec = path, tracker, preexec
         self.started = []
 
     def start(self, *words, **how):
-        self.started.append(Running([self.path, *words], **how))
+        forced = []
+        if self.tracker and words[0] in ("demo", "send") and "idle" not in words and "--tracker" not in words:
+            forced = ["--tracker", self.tracker]
+        self.started.append(Running([self.path, *words, *forced], **{"preexec": self.preexec, **how}))
         return self.started[-1]
 
     def clean_up(self):

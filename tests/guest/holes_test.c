@@ -59,7 +59,7 @@ Test(holes, does_not_take_the_shared_zero_page_for_data)
     cr_assert_eq(memory_alloc(&ram, MEMORY_ANON, PAGES * 4096, false, NULL), GODWIT_OK);
     madvise(ram.addr, ram.size, MADV_NOHUGEPAGE);
     struct godwit_tracker *tracker = NULL;
-    if (godwit_tracker_new(&tracker, NULL))
+    if (godwit_tracker_new_kind(GODWIT_TRACKER_SCAN, &tracker, NULL))
         cr_skip_test("this kernel has no PAGEMAP_SCAN");
     godwit_tracker_free(tracker);
     char sum = 0;

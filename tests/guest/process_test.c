@@ -241,9 +241,11 @@ static void migrate(struct process_guest *from, struct process_guest *to)
     move_state(from, to);
 }
 
-static void check_migration(bool keep_image)
+static void check_migration(bool keep_image, enum godwit_tracker_kind tracker, enum memory_backing backing)
 {
     struct process_guest_config config = small_config();
+    config.tracker = tracker;
+    config.backing = backing;
     struct process_guest *source = new_source(&config), *target;
     struct godwit_block mine;
     struct process_counters at_source, arrived, later;
@@ -251,7 +253,10 @@ static void check_migration(bool keep_image)
     target = new_destination(keep_image, &mine);
     cr_assert_eq(process_guest_start(source, NULL), GODWIT_OK);
     run_steps(source, 1000);
+    cr_expect_eq(process_guest_tracker(source), tracker, "as configured");
     migrate(source, target);
+    cr_expect(process_guest_tracker(source) == tracker || tracker == GODWIT_TRACKER_AUTO);
+    cr_expect_neq(process_guest_tracker(source), GODWIT_TRACKER_AUTO, "what was chosen");
     process_guest_counters(source, &at_source);
     cr_assert(process_guest_loaded(target, &arrived));
     cr_expect_eq(memcmp(&at_source, &arrived, sizeof arrived), 0, "the counters travelled");
@@ -277,11 +282,27 @@ static void check_migration(bool keep_image)
 
 Test(process, migrates_and_runs_on)
 {
-    check_migration(false);
+    check_migration(false, GODWIT_TRACKER_AUTO, MEMORY_MEMFD);
+}
+Test(process, migrates_by_scan_and_runs_on)
+{
+    check_migration(false, GODWIT_TRACKER_SCAN, MEMORY_MEMFD);
+}
+Test(process, migrates_by_fault_and_runs_on)
+{
+    check_migration(false, GODWIT_TRACKER_FAULT, MEMORY_MEMFD);
+}
+Test(process, migrates_anonymous_memory_by_scan_and_runs_on)
+{
+    check_migration(false, GODWIT_TRACKER_SCAN, MEMORY_ANON);
+}
+Test(process, migrates_anonymous_memory_by_fault_and_runs_on)
+{
+    check_migration(false, GODWIT_TRACKER_FAULT, MEMORY_ANON);
 }
 Test(process, migrates_and_keeps_the_image_of_the_switchover)
 {
-    check_migration(true);
+    check_migration(true, GODWIT_TRACKER_AUTO, MEMORY_MEMFD);
 }
 
 Test(process, stopping_is_quick_whether_workers_sleep_or_write)

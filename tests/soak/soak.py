@@ -164,7 +164,8 @@ class Run:
                         "downtime-limit": self.random.choice((20, 100, 300)),
                         "switchover-timeout": self.random.choice((700, 1500))}
         # at most half of what the line carries, so that every migration converges
-        self.guest = {"ram": self.ram, "dirty-rate": int(min(self.random.choice((4, 16, 40)) * MIB, self.ram / seconds / 2)),
+        self.guest = {"ram": self.ram, "dirty-rate": int(min(self.random.choice((4, 16, 40)) * MIB, self.ram / seconds / 2,
+                                                    MIB if self.kind in ("delay", "split") else 1 << 40)),
                       "hot-set": self.ram // self.random.choice((2, 4, 16)),
                       "pattern": self.random.choice(("random", "random", "mixed", "zero"))}
         self.hold = {name: self.random.uniform(0, 0.08) for name in ("OFFER", "ACCEPT", "COMMIT", "LOADED", "RUN",
