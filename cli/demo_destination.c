@@ -31,6 +31,7 @@ struct arrival {
     struct process_guest *process; /* exactly one is set */
     struct kvm_guest *kvm;
     struct sink_guest *sink;
+    struct witness *witness; /* NULL: none */
 };
 
 static enum godwit_err new_arrival(const struct guest_options *options, struct arrival *out, struct godwit_error *error)
@@ -56,6 +57,12 @@ static enum godwit_err new_arrival(const struct guest_options *options, struct a
     process_destination_config_init(&config);
     config.backing = backing;
     config.keep_image = true;
+    if (options->witness) {
+        enum godwit_err err = witness_open(options->witness, WITNESS_DESTINATION, &out->witness, error);
+        if (err)
+            return err;
+        config.witness = out->witness;
+    }
     return process_guest_new_destination(&out->process, &config, error);
 }
 
@@ -198,9 +205,12 @@ _Noreturn void demo_destination_run(struct demo *demo)
         err = serve(demo, destination, &arrival, error);
     if (err)
         tell(demo, DEMO_FAILED);
+    if (err && destination)
+        godwit_destination_linger(destination, LINGER_MS);
     godwit_destination_free(destination);
     process_guest_free(arrival.process);
     kvm_guest_free(arrival.kvm);
     sink_guest_free(arrival.sink);
+    witness_close(arrival.witness);
     _exit(err ? COMMAND_FAILED : COMMAND_DONE); /* no atexit: the parent's buffers are not ours to write */
 }

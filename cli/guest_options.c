@@ -43,6 +43,8 @@ const struct arg_spec guest_option_specs[] = {
      .summary = "process: the part of the memory that takes 15 of 16 writes"},
     {.name = "backing", .kind = ARG_CHOICE, .offset = FIELD(backing), .choices = backing_names, .standard = "memfd",
      .summary = "what the memory is made of"},
+    {.name = "witness", .kind = ARG_TEXT, .offset = FIELD(witness), .value = "FILE",
+     .summary = "append to FILE when a process guest runs, about every millisecond"},
     {.name = "tracker", .kind = ARG_CHOICE, .offset = FIELD(tracker), .choices = tracker_names, .standard = "auto",
      .summary = "how writes are noticed: scan needs Linux 6.7, fault 5.19 and costs the guest more"},
 };
@@ -129,6 +131,10 @@ enum godwit_err guest_options_settle(struct guest_options *options, uint64_t dir
     if (options->type == GUEST_IDLE && options->hot_set != GUEST_OPTION_UNSET)
         return error_set(error, GODWIT_ERR_INVALID,
                          "an idle guest has no hot set: leave --hot-set or --guest idle out");
+    if (options->type != GUEST_PROCESS && options->witness)
+        return error_set(error, GODWIT_ERR_INVALID,
+                         "only the process guest has a witness: leave --witness or --guest %s out",
+                         type_names[options->type]);
     if (options->type != GUEST_PROCESS && options->tracker != GUEST_CHOICE_UNSET)
         return error_set(error, GODWIT_ERR_INVALID,
                          "only the process guest has its writes tracked: leave --tracker or --guest %s out",

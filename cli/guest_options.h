@@ -22,13 +22,14 @@ struct guest_options {
     unsigned type;    /* enum guest_type */
     uint64_t dirty_rate, hot_set;
     unsigned backing; /* enum memory_backing */
+    const char *witness; /* NULL: none */
     unsigned tracker; /* enum godwit_tracker_kind, or GUEST_CHOICE_UNSET */
     uint64_t cpus;    /* kvm; 0 for the others once settled */
 };
 
 /* For an arg_group; the offsets are into struct guest_options. */
 extern const struct arg_spec guest_option_specs[];
-enum { GUEST_OPTION_COUNT = 9 };
+enum { GUEST_OPTION_COUNT = 10 };
 
 /* Everything unset. */
 void guest_options_init(struct guest_options *options);

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "cli/check.h"
 #include "cli/source_guest.h"
 #include "guest/kvm.h"
 #include "guest/process.h"
@@ -13,6 +14,7 @@ struct receiver {
     struct process_guest *process; /* at most one is set: the guest that was offered last */
     struct kvm_guest *kvm;
     struct sink_guest *sink;
+    struct witness *witness; /* NULL: none */
     uint64_t ram; /* bytes offered */
     struct godwit_guest interface;
 };
@@ -51,6 +53,7 @@ static enum godwit_err renew(struct receiver *receiver, struct godwit_error *err
         struct process_destination_config process;
         process_destination_config_init(&process);
         process.prealloc = config->prealloc;
+        process.witness = receiver->witness;
         return process_guest_new_destination(&receiver->process, &process, error);
     }
     if (config->type == RECEIVER_KVM)
@@ -122,8 +125,13 @@ enum godwit_err receiver_new(const struct receiver_config *config, struct receiv
         return error_set(error, GODWIT_ERR_NO_MEMORY, "no memory for a guest");
     receiver->config = *config;
     receiver->interface = (struct godwit_guest){.ops = &receiver_ops, .self = receiver};
-    enum godwit_err err = renew(receiver, error);
+    enum godwit_err err = GODWIT_OK;
+    if (config->witness)
+        err = witness_open(config->witness, WITNESS_DESTINATION, &receiver->witness, error);
+    if (!err)
+        err = renew(receiver, error);
     if (err) {
+        witness_close(receiver->witness);
         free(receiver);
         return err;
     }
@@ -136,6 +144,7 @@ void receiver_free(struct receiver *receiver)
     if (!receiver)
         return;
     drop(receiver);
+    witness_close(receiver->witness);
     free(receiver);
 }
 
@@ -159,6 +168,12 @@ uint64_t receiver_steps(const struct receiver *receiver)
     else
         return 0;
     return source_guest_steps(&now) - source_guest_steps(&loaded);
+}
+
+enum godwit_err receiver_check(struct receiver *receiver, struct report_check *out, struct godwit_error *error)
+{
+    *out = (struct report_check){.runs = receiver_steps(receiver) > 0};
+    return check_process(receiver->process, out, error);
 }
 
 void receiver_report(const struct receiver *receiver, struct report_guest *out)

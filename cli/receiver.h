@@ -20,6 +20,7 @@ struct receiver_config {
     bool discard;            /* sink: do not keep it at all */
     const char *memory_from; /* sink: what the memory holds before; NULL: zeros */
     bool prealloc;
+    const char *witness; /* process: note in this file when the guest runs; NULL: no */
 };
 
 struct receiver;
@@ -36,6 +37,9 @@ enum godwit_err receiver_keep(struct receiver *receiver, struct godwit_error *er
 
 /* Pages the guest has written since it arrived, which grow while it runs; 0 for a sink. */
 uint64_t receiver_steps(const struct receiver *receiver);
+
+/* --check of a process guest that runs here; it is stopped afterwards. MISMATCH when pages are wrong. */
+enum godwit_err receiver_check(struct receiver *receiver, struct report_check *out, struct godwit_error *error);
 
 void receiver_report(const struct receiver *receiver, struct report_guest *out);
 

@@ -22,6 +22,7 @@
 
 enum {
     LINGER_MS = 10000,
+    LINGER_LOOK_MS = 100,
     RUN_ON_MS = 1000,    /* how long --once watches a guest that runs on */
     RETRY_PAUSE_MS = 50, /* a serve that fails at once, again and again, must not burn a processor */
     BOUND_URI_MAX = 320,
@@ -33,6 +34,8 @@ struct recv_settings {
     const char *memory_from;
     bool prealloc;
     bool once;
+    const char *witness;
+    bool check;
     unsigned type; /* enum receiver_type */
     bool json;
 };
@@ -53,6 +56,10 @@ static const struct arg_spec recv_specs[] = {
     {.name = "prealloc", .kind = ARG_FLAG, .offset = FIELD(prealloc),
      .summary = "have all memory, or the dump's disk space, before the first page arrives"},
     {.name = "once", .kind = ARG_FLAG, .offset = FIELD(once), .summary = "end after one migration, with its exit code"},
+    {.name = "witness", .kind = ARG_TEXT, .offset = FIELD(witness), .value = "FILE",
+     .summary = "append to FILE when a process guest runs, about every millisecond"},
+    {.name = "check", .kind = ARG_FLAG, .offset = FIELD(check),
+     .summary = "with --once: after a process guest ran on here, stop it and check its memory"},
     {.name = "json", .kind = ARG_FLAG, .offset = FIELD(json),
      .summary = "one JSON object per migration on stdout instead of the table"},
 };
@@ -101,6 +108,20 @@ static void cancel(void *object)
     godwit_destination_cancel(object);
 }
 
+/* What we know ends with us: a source that lost RUN, or the answer to it, is waited for, unless
+ * a signal, perhaps the second one, says enough. */
+static void linger(struct recv *recv)
+{
+    for (int waited = 0; waited < LINGER_MS; waited += LINGER_LOOK_MS) {
+        if (godwit_destination_linger(recv->destination, LINGER_LOOK_MS))
+            return;
+        if (watch_signalled(recv->signal_fd, 0)) {
+            recv->interrupted = true;
+            return;
+        }
+    }
+}
+
 /* One migration, from waiting for a source to a dump that has its name. */
 static enum godwit_err serve(struct recv *recv, struct godwit_error *error)
 {
@@ -112,12 +133,12 @@ static enum godwit_err serve(struct recv *recv, struct godwit_error *error)
     atomic_store(&recv->visited, false);
     err = godwit_destination_serve(recv->destination, error);
     recv->interrupted = watch_stop(watch);
+    if (recv->settings.once || (!err && recv->settings.type != RECEIVER_SINK))
+        linger(recv);
     progress_reset(&recv->progress);
     godwit_destination_query(recv->destination, &recv->info);
     if (err)
         return err;
-    if (recv->settings.once)
-        godwit_destination_linger(recv->destination, LINGER_MS);
     err = receiver_keep(recv->receiver, error);
     return err ? error_prefix(error, "the guest was received and let go by the source, but") : GODWIT_OK;
 }
@@ -128,13 +149,14 @@ static bool was_idle(struct recv *recv, enum godwit_err err)
     return err == GODWIT_ERR_CANCELLED && recv->interrupted && !atomic_load(&recv->visited);
 }
 
-static bool report(struct recv *recv, enum godwit_err err, const struct godwit_error *error)
+static bool report(struct recv *recv, enum godwit_err err, const struct godwit_error *error,
+                   const struct report_check *check)
 {
     struct report_guest guest = {.type = type_names[recv->settings.type]};
     if (recv->receiver)
         receiver_report(recv->receiver, &guest);
     struct report report = {.side = REPORT_DESTINATION, .info = &recv->info, .error = err ? error : NULL,
-                            .guest = &guest, .guest_gap_ms = -1, .dump = recv->settings.dump};
+                            .guest = &guest, .guest_gap_ms = -1, .check = check, .dump = recv->settings.dump};
     if (err)
         command_complain("%s", error->text);
     return report_print(&report, recv->settings.json);
@@ -143,13 +165,23 @@ static bool report(struct recv *recv, enum godwit_err err, const struct godwit_e
 /* The guest has moved in: let it run, with --once for as long as it takes to see that it does. */
 static void run_on(struct recv *recv)
 {
-    godwit_destination_linger(recv->destination, LINGER_MS);
-    if (recv->settings.once)
+    if (recv->interrupted)
+        ; /* enough */
+    else if (recv->settings.once)
         recv->interrupted = watch_signalled(recv->signal_fd, RUN_ON_MS);
     else
         while (!watch_signalled(recv->signal_fd, -1))
             continue;
     progress_say(&recv->progress, "the guest ran on and wrote %" PRIu64 " pages", receiver_steps(recv->receiver));
+}
+
+/* The guest has run on: its memory must be what its counters say. */
+static enum godwit_err check(struct recv *recv, struct report_check *out)
+{
+    struct godwit_error error = {0};
+    if (receiver_check(recv->receiver, out, &error))
+        command_complain("%s", error.text);
+    return error.code;
 }
 
 static int serve_all(struct recv *recv)
@@ -159,7 +191,14 @@ static int serve_all(struct recv *recv)
         enum godwit_err err = serve(recv, &error);
         if (!recv->settings.once && was_idle(recv, err))
             return COMMAND_DONE;
-        bool printed = report(recv, err, &error);
+        if (!err && recv->settings.check) {
+            struct report_check found;
+            run_on(recv);
+            err = check(recv, &found);
+            bool printed = report(recv, GODWIT_OK, NULL, &found);
+            return err || !printed ? COMMAND_FAILED : COMMAND_DONE;
+        }
+        bool printed = report(recv, err, &error, NULL);
         if (!err && recv->settings.type != RECEIVER_SINK)
             run_on(recv);
         else if (!recv->settings.once && !recv->interrupted &&
@@ -175,6 +214,7 @@ static int open_and_serve(struct recv *recv)
     struct receiver_config config = {
         .type = (enum receiver_type)recv->settings.type, .dump = recv->settings.dump, .discard = recv->settings.discard,
         .memory_from = recv->settings.memory_from, .prealloc = recv->settings.prealloc,
+        .witness = recv->settings.witness,
     };
     char bound[BOUND_URI_MAX] = "";
     enum godwit_err err = receiver_new(&config, &recv->receiver, &error);
@@ -188,7 +228,7 @@ static int open_and_serve(struct recv *recv)
         return COMMAND_USAGE;
     }
     if (err) {
-        report(recv, err, &error);
+        report(recv, err, &error, NULL);
         return COMMAND_FAILED;
     }
     progress_say(&recv->progress, "listening on %s", bound);
@@ -218,6 +258,10 @@ static const char *contradiction(const struct recv_settings *settings)
         return "--dump keeps the memory and --discard does not: use one";
     if (settings->type != RECEIVER_SINK && (settings->dump || settings->discard || settings->memory_from))
         return "--guest process and kvm run the guest on: leave --dump, --discard and --memory-from out";
+    if (settings->type != RECEIVER_PROCESS && (settings->witness || settings->check))
+        return "--witness and --check are about the process guest: use --guest process";
+    if (settings->check && !settings->once)
+        return "--check ends the guest: use --once";
     return NULL;
 }
 

@@ -65,6 +65,9 @@ static void put_table(const struct report *report)
     }
     if (report->dump && !report->error)
         printf("dump         %s\n", report->dump);
+    if (report->check)
+        printf("checked      %" PRIu64 " pages, %" PRIu64 " wrong; the guest %s\n", report->check->pages,
+               report->check->wrong, report->check->runs ? "runs" : "stands still");
     if (report->proof) {
         char time[AMOUNT_TEXT];
         amount_ms(report->proof->verify_time_ms, time);

@@ -35,6 +35,13 @@ struct report_proof {
     const char *text; /* one line: what was found */
 };
 
+/* What --check found at the guest that runs on this side. */
+struct report_check {
+    bool runs;      /* it did something since the migration ended */
+    uint64_t pages; /* compared */
+    uint64_t skipped, wrong;
+};
+
 struct report {
     enum report_side side;
     const struct godwit_info *info;
@@ -42,6 +49,7 @@ struct report {
     const struct report_guest *guest;  /* NULL: none was made */
     const struct report_proof *proof;  /* NULL: nothing was verified */
     int64_t guest_gap_ms;              /* -1: unknown */
+    const struct report_check *check;  /* NULL: nothing was checked */
     const char *dump;                  /* destination: file the memory went to; NULL: none */
 };
 

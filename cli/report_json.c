@@ -93,6 +93,14 @@ static json_t *guest_json(const struct report_guest *guest)
                      "tracker", text_or_null(guest->tracker));
 }
 
+static json_t *check_json(const struct report_check *check)
+{
+    if (!check)
+        return json_null();
+    return json_pack("{sb so so so}", "runs", check->runs, "pages", number(check->pages), "skipped",
+                     number(check->skipped), "wrong", number(check->wrong));
+}
+
 /* What only the source knows: how long the guest stood still, and whether the copy is the original. */
 static int add_source(json_t *object, const struct report *report)
 {
@@ -125,6 +133,7 @@ json_t *report_json(const struct report *report)
     failed |= json_object_set_new(object, "guest", guest_json(report->guest));
     if (report->side == REPORT_DESTINATION)
         failed |= json_object_set_new(object, "dump", text_or_null(report->dump));
+    failed |= json_object_set_new(object, "check", check_json(report->check));
     if (!failed)
         return object;
     json_decref(object);

@@ -17,12 +17,16 @@
 #include "cli/report.h"
 #include "cli/source_guest.h"
 #include "cli/watch.h"
+#include "transport/error.h"
 
 struct send_settings {
+    bool check;
     bool json;
 };
 
 static const struct arg_spec send_specs[] = {
+    {.name = "check", .kind = ARG_FLAG, .offset = offsetof(struct send_settings, check),
+     .summary = "after a failure stop the process guest, which ran on here, and check its memory"},
     {.name = "json", .kind = ARG_FLAG, .offset = offsetof(struct send_settings, json),
      .summary = "one JSON object on stdout instead of the table"},
 };
@@ -76,6 +80,15 @@ static enum godwit_err migrate(struct send *send, struct godwit_error *error)
     return err;
 }
 
+/* True when there was something to check. */
+static bool check(struct send *send, struct report_check *out)
+{
+    struct godwit_error error = {0};
+    if (source_guest_check(send->guest, out, &error))
+        command_complain("%s", error.text);
+    return error.code == GODWIT_OK || out->pages > 0;
+}
+
 static int conclude(struct send *send, enum godwit_err err, const struct godwit_error *error)
 {
     struct report_guest guest;
@@ -87,6 +100,9 @@ static int conclude(struct send *send, enum godwit_err err, const struct godwit_
         command_complain("the outcome is unknown: the guest may run on the destination, here it is given up");
     else if (err)
         command_complain("%s%s", error->text, source_guest_fate(send->guest));
+    struct report_check checked;
+    if (send->settings.check && send->guest && err && err != GODWIT_ERR_OUTCOME_UNKNOWN && check(send, &checked))
+        report.check = &checked;
     bool printed = report_print(&report, send->settings.json);
     if (err == GODWIT_ERR_OUTCOME_UNKNOWN)
         return COMMAND_OUTCOME_UNKNOWN;
@@ -130,7 +146,9 @@ static int send_run(int argc, char *const argv[])
     if (!command_begin(&args, argc, argv, &result, &code))
         goto end;
     struct godwit_error error = {0};
-    if (guest_options_settle(&send->guest_options, 0, &error)) {
+    if (send->settings.check && send->guest_options.type != GUEST_PROCESS)
+        error_set(&error, GODWIT_ERR_INVALID, "--check is about the process guest: use --guest process");
+    if (error.code || guest_options_settle(&send->guest_options, 0, &error)) {
         command_complain("%s", error.text);
         code = COMMAND_USAGE;
         goto end;

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "cli/check.h"
 #include "guest/idle.h"
 #include "guest/kvm.h"
 #include "transport/clock.h"
@@ -14,6 +15,7 @@ struct source_guest {
     struct process_guest *process; /* exactly one is set */
     struct kvm_guest *kvm;
     struct idle_guest *idle;
+    struct witness *witness; /* the process guest's; NULL: none */
 };
 
 static enum godwit_err new_process(struct source_guest *guest, const struct guest_options *options,
@@ -28,6 +30,12 @@ static enum godwit_err new_process(struct source_guest *guest, const struct gues
     config.hot_set = options->hot_set;
     config.backing = (enum memory_backing)options->backing;
     config.tracker = (enum godwit_tracker_kind)options->tracker;
+    if (options->witness) {
+        enum godwit_err err = witness_open(options->witness, WITNESS_SOURCE, &guest->witness, error);
+        if (err)
+            return err;
+        config.witness = guest->witness;
+    }
     enum godwit_err err = process_guest_new_source(&guest->process, &config, error);
     return err ? err : process_guest_start(guest->process, error);
 }
@@ -81,6 +89,7 @@ void source_guest_free(struct source_guest *guest)
     process_guest_free(guest->process);
     kvm_guest_free(guest->kvm);
     idle_guest_free(guest->idle);
+    witness_close(guest->witness);
     free(guest);
 }
 
@@ -128,6 +137,12 @@ bool source_guest_runs(const struct source_guest *guest, int timeout_ms)
         nanosleep(&(struct timespec){.tv_nsec = LOOK_INTERVAL_NS}, NULL);
     } while (clock_left_ms(deadline) > 0);
     return false;
+}
+
+enum godwit_err source_guest_check(struct source_guest *guest, struct report_check *out, struct godwit_error *error)
+{
+    *out = (struct report_check){.runs = source_guest_runs(guest, RUNS_TIMEOUT_MS)};
+    return check_process(guest->process, out, error);
 }
 
 const char *source_guest_fate(const struct source_guest *guest)

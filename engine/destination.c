@@ -146,6 +146,7 @@ static enum godwit_err load(struct session *session, struct godwit_error *error)
     }
     pthread_mutex_lock(&session->destination->lock);
     session->loaded = true;
+    session->destination->owes_answer = true;
     pthread_mutex_unlock(&session->destination->lock);
     return control_send(session->control, RECORD_LOADED, NULL, 0, error);
 }
@@ -324,7 +325,7 @@ static struct session *await_session(struct godwit_destination *destination)
         destination->session = NULL;
     if (session != NULL) {
         memset(&destination->info, 0, sizeof destination->info);
-        destination->goodbye = false;
+        destination->goodbye = destination->owes_answer = false;
     }
     pthread_mutex_unlock(&destination->lock);
     if (nobodys != NULL)
@@ -456,15 +457,17 @@ void godwit_destination_query(struct godwit_destination *destination, struct god
     pthread_mutex_unlock(&destination->lock);
 }
 
-void godwit_destination_linger(struct godwit_destination *destination, int timeout_ms)
+bool godwit_destination_linger(struct godwit_destination *destination, int timeout_ms)
 {
     uint64_t deadline = clock_now_ms() + (uint64_t)timeout_ms;
     pthread_mutex_lock(&destination->lock);
-    while (!destination->goodbye && clock_left_ms(deadline) > 0 && !atomic_load(&destination->cancel)) {
+    while (destination->owes_answer && !destination->goodbye && clock_left_ms(deadline) > 0 && !atomic_load(&destination->cancel)) {
         struct timespec until = clock_timespec(clock_now_ns() + DESTINATION_TICK_MS * UINT64_C(1000000));
         pthread_cond_clockwait(&destination->changed, &destination->lock, CLOCK_MONOTONIC, &until);
     }
+    bool answered = !destination->owes_answer || destination->goodbye;
     pthread_mutex_unlock(&destination->lock);
+    return answered;
 }
 
 void godwit_destination_free(struct godwit_destination *destination)

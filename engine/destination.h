@@ -88,6 +88,7 @@ struct godwit_destination {
     struct past past[DESTINATION_PAST]; /* ring */
     unsigned past_count;
     const struct past *last; /* the youngest of them */
+    bool owes_answer; /* its source was told LOADED, and may have sent RUN */
     bool goodbye; /* its source needs no more answers */
 };
 

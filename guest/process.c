@@ -33,6 +33,8 @@ struct process_guest {
     enum godwit_tracker_kind tracker_kind; /* as configured */
     struct godwit_tracker *tracker; /* made by the first dirty_start */
     struct process_destination_config destination;
+    struct witness *witness; /* NULL: none */
+    bool witnessed;          /* START was noted, and no STOP since */
     bool clock_loaded;
     bool plan_loaded;
     struct godwit_block block;
@@ -90,24 +92,52 @@ static enum godwit_err process_next_data(void *self, unsigned block, uint64_t fr
     return godwit_memory_next_data(guest->ram.addr, guest->ram.size, guest->ram.fd, 0, from, first, pages, error);
 }
 
+static enum godwit_err process_witness(struct process_guest *guest, enum witness_kind kind, struct godwit_error *error)
+{
+    struct process_counters counters;
+    uint64_t steps = 0;
+    if (!guest->witness || (kind == WITNESS_START) == guest->witnessed)
+        return GODWIT_OK;
+    process_guest_counters(guest, &counters);
+    for (unsigned i = 0; i < counters.threads; i++)
+        steps += counters.steps[i];
+    enum godwit_err err = witness_note(guest->witness, kind,
+                                       atomic_load_explicit(&guest->clock.ticks, memory_order_relaxed), steps, error);
+    guest->witnessed = kind == WITNESS_START && !err;
+    return err;
+}
+
+/* The workers run, and the witness knows of it before. A guest that cannot be witnessed does not run. */
+static enum godwit_err process_run(struct process_guest *guest, void *memory, struct godwit_error *error)
+{
+    enum godwit_err err = GODWIT_OK;
+    if (!process_workers_started(&guest->workers))
+        err = process_workers_start(&guest->workers, memory, &guest->plan, &guest->clock, guest->witness, error);
+    if (!err)
+        err = process_witness(guest, WITNESS_START, error);
+    if (!err)
+        process_workers_unpark(&guest->workers);
+    return err;
+}
+
 static enum godwit_err process_stop(void *self, struct godwit_error *error)
 {
     struct process_guest *guest = self;
+    struct godwit_error ignored; /* without it the witness says at most that the guest ran longer */
     process_workers_park(&guest->workers);
+    process_witness(guest, WITNESS_STOP, &ignored);
     return GODWIT_OK;
 }
 
 static enum godwit_err process_resume(void *self, struct godwit_error *error)
 {
     struct process_guest *guest = self;
-    if (process_workers_started(&guest->workers)) {
-        process_workers_unpark(&guest->workers);
-        return GODWIT_OK;
-    }
+    if (process_workers_started(&guest->workers))
+        return process_run(guest, NULL, error);
     if (!guest->clock_loaded || !guest->plan_loaded)
         return guest_fail(error, GODWIT_ERR_GUEST, "the guest cannot run: its %s did not arrive",
                           guest->clock_loaded ? "workers" : "clock");
-    return process_workers_start(&guest->workers, process_running_memory(guest), &guest->plan, &guest->clock, error);
+    return process_run(guest, process_running_memory(guest), error);
 }
 
 static enum godwit_err process_save_rest(void *self, unsigned stream, struct godwit_state_writer *writer,
@@ -130,6 +160,9 @@ static enum godwit_err process_save_rest(void *self, unsigned stream, struct god
 static void process_discard(void *self)
 {
     struct process_guest *guest = self;
+    struct godwit_error ignored;
+    process_workers_park(&guest->workers);
+    process_witness(guest, WITNESS_STOP, &ignored); /* the counters are gone with the workers */
     process_workers_stop(&guest->workers);
     godwit_tracker_free(guest->tracker);
     guest->tracker = NULL;
@@ -298,6 +331,7 @@ enum godwit_err process_guest_new_source(struct process_guest **out, const struc
                                          .content = GODWIT_BLOCK_USED};
     memcpy(guest->block.id, process_block_id, sizeof process_block_id);
     guest->interface.block_count = 1;
+    guest->witness = config->witness;
     *out = guest;
     return GODWIT_OK;
 }
@@ -312,6 +346,7 @@ enum godwit_err process_guest_new_destination(struct process_guest **out,
     if (!guest)
         return GODWIT_ERR_NO_MEMORY;
     guest->destination = *config;
+    guest->witness = config->witness;
     *out = guest;
     return GODWIT_OK;
 }
@@ -320,7 +355,7 @@ enum godwit_err process_guest_start(struct process_guest *guest, struct godwit_e
 {
     if (process_workers_started(&guest->workers))
         return guest_fail(error, GODWIT_ERR_BUSY, "the guest runs already");
-    return process_workers_start(&guest->workers, guest->ram.addr, &guest->plan, &guest->clock, error);
+    return process_run(guest, guest->ram.addr, error);
 }
 
 void process_guest_free(struct process_guest *guest)

@@ -20,6 +20,7 @@
 #include "guest/process_check.h"
 #include "guest/process_clock.h"
 #include "guest/process_plan.h"
+#include "guest/witness.h"
 
 struct process_guest;
 
@@ -34,6 +35,7 @@ struct process_guest_config {
     uint64_t seed;
     enum godwit_tracker_kind tracker;
     bool prealloc;
+    struct witness *witness; /* borrowed until free: a log of when the guest runs; NULL: none */
 };
 
 struct process_destination_config {
@@ -45,6 +47,7 @@ struct process_destination_config {
      * on.
      */
     bool keep_image;
+    struct witness *witness; /* borrowed until free; NULL: none */
 };
 
 /* ram unset, random, no writes, hot set a quarter, memfd, 2 threads, seed 1, tracker auto. */

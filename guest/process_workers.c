@@ -72,6 +72,19 @@ static bool worker_park(struct process_workers *workers)
     return go_on;
 }
 
+static void worker_tick(struct process_workers *workers, uint64_t now)
+{
+    process_clock_tick(workers->clock, now);
+    if (!workers->witness || !witness_due(workers->witness, now))
+        return;
+    uint64_t steps = 0;
+    for (unsigned i = 0; i < workers->plan.threads; i++)
+        steps += atomic_load_explicit(&workers->worker[i].steps, memory_order_relaxed);
+    struct godwit_error ignored; /* a tick that is missing accuses nobody */
+    witness_note(workers->witness, WITNESS_TICK, atomic_load_explicit(&workers->clock->ticks, memory_order_relaxed),
+                 steps, &ignored);
+}
+
 static void *worker_main(void *argument)
 {
     struct process_worker *worker = argument;
@@ -84,7 +97,7 @@ static void *worker_main(void *argument)
             return NULL;
         uint64_t now = process_now();
         if (worker->index == 0)
-            process_clock_tick(workers->clock, now);
+            worker_tick(workers, now);
         uint64_t due = process_pace_due(&pace, now);
         uint64_t pages = due < WORKERS_BATCH ? due : WORKERS_BATCH;
         if (pages == 0) {
@@ -97,9 +110,9 @@ static void *worker_main(void *argument)
 }
 
 static void workers_prepare(struct process_workers *workers, void *memory, const struct process_counters *plan,
-                            struct process_clock *clock)
+                            struct process_clock *clock, struct witness *witness)
 {
-    *workers = (struct process_workers){.memory = memory, .plan = *plan, .clock = clock};
+    *workers = (struct process_workers){.memory = memory, .plan = *plan, .clock = clock, .witness = witness};
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -119,9 +132,10 @@ static void workers_prepare(struct process_workers *workers, void *memory, const
 
 enum godwit_err process_workers_start(struct process_workers *workers, void *memory,
                                       const struct process_counters *plan, struct process_clock *clock,
-                                      struct godwit_error *error)
+                                      struct witness *witness, struct godwit_error *error)
 {
-    workers_prepare(workers, memory, plan, clock);
+    workers_prepare(workers, memory, plan, clock, witness);
+    workers->pause = true; /* all or none: whoever runs already would have written by the time the next one is refused */
     for (unsigned i = 0; i < plan->threads; i++) {
         int cause = pthread_create(&workers->worker[i].thread, NULL, worker_main, &workers->worker[i]);
         if (cause) {

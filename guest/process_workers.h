@@ -10,6 +10,7 @@
 #include "guest/process_clock.h"
 #include "guest/process_order.h"
 #include "guest/process_plan.h"
+#include "guest/witness.h"
 
 struct process_workers;
 
@@ -27,6 +28,7 @@ struct process_workers {
     char *memory;
     struct process_counters plan; /* steps as of the start */
     struct process_clock *clock;
+    struct witness *witness; /* worker 0's while the workers run; NULL: none */
     unsigned running; /* threads to join */
 
     /* Under lock. pause and quit are also read without it, as a hint to look. */
@@ -43,12 +45,12 @@ struct process_workers {
 uint64_t process_now(void); /* CLOCK_MONOTONIC in ns */
 
 /*
- * Starts plan->threads threads from plan's counters on memory of plan->pages pages. Memory and clock outlive them;
- * *workers is all zeros or was stopped before. NO_MEMORY when threads cannot be had; none is left then.
+ * Starts plan->threads threads, parked until unpark, from plan's counters on memory of plan->pages pages. Memory, clock and witness (NULL:
+ * none) outlive them; *workers is all zeros or was stopped before. NO_MEMORY when threads cannot be had; none is left then.
  */
 enum godwit_err process_workers_start(struct process_workers *workers, void *memory,
                                       const struct process_counters *plan, struct process_clock *clock,
-                                      struct godwit_error *error);
+                                      struct witness *witness, struct godwit_error *error);
 
 /* Ends and joins the threads, parked or not. Does nothing when none were started. */
 void process_workers_stop(struct process_workers *workers);

@@ -1,0 +1,103 @@
+/*
+ * What a source makes of the control records of a destination: ACCEPT, KEY (imported by the loop transport), EPOCH_ACK,
+ * LOADED, RUNNING. source_setup.c is included for take_record(). Input: a byte that says how far the source is, then
+ * type (2 bytes), length (2 bytes), body, repeated. A KEY whose first number is all ones names the real region.
+ */
+#include "engine/source_setup.c"
+
+#include <stdlib.h>
+
+#include "tests/fuzz/fuzz.h"
+#include "transport/loop.h"
+
+enum { PAGES = 4, COMMITTED = 1 << 0, RUN_WRITTEN = 1 << 1, CLOSED = 1 << 2 };
+
+struct stage {
+    struct loop_net *net;
+    struct domain *domain;
+    struct mr *mr;
+    struct region_key key;
+    struct ram *ram;
+    struct godwit_source source;
+};
+
+static void set_up(struct stage *stage)
+{
+    static uint8_t memory[PAGES * PAGE_SIZE] __attribute__((aligned(4096)));
+    struct godwit_error error;
+    struct address address;
+    struct region region = {memory, sizeof memory, -1, 0};
+    struct godwit_block blocks[2] = {{.id = "a", .addr = memory, .size = sizeof memory, .fd = -1},
+                                     {.id = "b", .addr = memory, .size = PAGE_SIZE, .fd = -1}};
+    stage->net = loop_net_new(1);
+    fuzz_require(stage->net != NULL && address_parse("loop:a", &address, &error) == GODWIT_OK &&
+                     transport_domain(loop_net_transport(stage->net), &address, &stage->domain, &error) == GODWIT_OK &&
+                     domain_register(stage->domain, &region, REGION_REMOTE_WRITE, &stage->mr, &error) == GODWIT_OK,
+                 "cannot set up");
+    mr_export(stage->mr, &stage->key);
+    stage->ram = ram_new(blocks, 2, false);
+    fuzz_require(stage->ram != NULL, "no memory");
+    pthread_mutex_init(&stage->source.lock, NULL);
+    pthread_cond_init(&stage->source.changed, NULL);
+}
+
+static void set_state(struct stage *stage, uint8_t how)
+{
+    struct godwit_source *source = &stage->source;
+    source->domain = stage->domain;
+    source->ram = stage->ram;
+    source->accepted = source->loaded = source->running = false;
+    source->committed = (how & COMMITTED) != 0;
+    source->run_written = (how & RUN_WRITTEN) != 0;
+    source->offer.channels = (uint16_t)(how >> 4);
+    source->offer.block_count = 2;
+    source->offer.features = FEATURE_PLACED;
+    ledger_init(&source->ledger);
+    if (how & CLOSED) {
+        ledger_open(&source->ledger, 1);
+        ledger_close(&source->ledger);
+    }
+}
+
+static void clear_keys(struct stage *stage)
+{
+    for (unsigned i = 0; i < stage->ram->count; i++) {
+        struct remote *remote = atomic_exchange(&stage->ram->blocks[i].remote, NULL);
+        if (remote != NULL)
+            fuzz_require(remote_size(remote) == stage->ram->blocks[i].pages << PAGE_SHIFT, "a key fits its block");
+        remote_free(remote);
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static struct stage stage;
+    if (stage.net == NULL)
+        set_up(&stage);
+    if (size == 0)
+        return 0;
+    set_state(&stage, data[0]);
+    data++;
+    size--;
+    struct godwit_error error;
+    while (size >= 4) {
+        struct record_header header = {.type = fuzz_get_u16(data), .size = fuzz_get_u16(data + 2)};
+        data += 4;
+        size -= 4;
+        header.size = header.size < size ? header.size : (uint32_t)size;
+        uint8_t *body = malloc(header.size + 1u);
+        fuzz_require(body != NULL, "no memory");
+        memcpy(body, data, header.size);
+        if (header.type == RECORD_KEY && header.size == 4u + stage.key.size && memcmp(body + 4, "\377\377\377\377", 4) == 0)
+            memcpy(body + 4, stage.key.bytes, stage.key.size);
+        enum godwit_err err = take_record(&stage.source, &header, body, &error);
+        free(body);
+        if (err != GODWIT_OK)
+            break;
+        data += header.size;
+        size -= header.size;
+    }
+    fuzz_require(!stage.source.running || stage.source.run_written, "RUNNING is refused before RUN");
+    clear_keys(&stage);
+    return 0;
+}

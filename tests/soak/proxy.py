@@ -1,0 +1,280 @@
+"""A TCP proxy between a source and a destination that understands enough of the protocol to hurt it at the right place.
+
+It follows every connection record by record (docs/protocol.md), says when each kind of record was first seen and passed
+on, and lets a run hold, drop or damage records, cut single connections or all of them, or fall silent.
+"""
+import ctypes
+import os
+import random
+import socket
+import struct
+import threading
+import time
+
+HELLO_SIZE, ANSWER_SIZE, RECORD_SIZE, PACKET_SIZE, EXTENT_SIZE = 96, 32, 16, 32, 16
+NAMES = {1: "HEARTBEAT", 2: "ERROR", 3: "OFFER", 4: "ACCEPT", 5: "KEY", 6: "EPOCH_ACK", 7: "STATE", 8: "COMMIT",
+         9: "LOADED", 10: "RUN", 11: "RUNNING", 12: "BYE", 13: "OUTCOME_ASK", 14: "OUTCOME"}
+CLONE_NEWNET = 0x40000000
+RESET = struct.pack("ii", 1, 0)  # struct linger: close() sends RST
+
+
+def enter_namespace(name):
+    """The calling thread's sockets are made in this network namespace from now on."""
+    if not name:
+        return
+    fd = os.open(f"/run/netns/{name}", os.O_RDONLY)
+    try:
+        if ctypes.CDLL(None, use_errno=True).setns(fd, CLONE_NEWNET) != 0:
+            raise OSError(ctypes.get_errno(), "setns")
+    finally:
+        os.close(fd)
+
+
+class Parser:
+    """One direction of one connection: cuts the stream into (bytes, kind, name); the pieces together are the stream.
+    kind: hello, answer, record, head (of a data record), payload, and raw once it cannot be followed any more."""
+
+    def __init__(self, connection, from_source):
+        self.connection, self.from_source = connection, from_source
+        self.buffer, self.payload, self.greeted, self.lost = b"", 0, False, False
+
+    def feed(self, data):
+        self.buffer += data
+        while self.buffer:
+            if self.lost:
+                piece = (self.buffer, "raw", None)
+            elif self.payload:
+                piece = (self.buffer[:self.payload], "payload", None)
+                self.payload -= len(piece[0])
+            else:
+                piece = self._head()
+                if piece is None:
+                    return
+            self.buffer = self.buffer[len(piece[0]):]
+            yield piece
+
+    def _head(self):
+        have = self.buffer
+        if not self.greeted:
+            size = HELLO_SIZE if self.from_source else ANSWER_SIZE
+            if len(have) < size:
+                return None
+            if not self.from_source:
+                size += struct.unpack(">H", have[12:14])[0]
+            else:
+                self.connection.control, self.connection.channel = have[12] == 0, struct.unpack(">H", have[14:16])[0]
+                self.connection.epoch = struct.unpack(">I", have[32:36])[0]
+            if len(have) < size:
+                return None
+            self.greeted = True
+            return have[:size], "hello" if self.from_source else "answer", None
+        if self.connection.control:
+            return self._record(have)
+        if not self.from_source:
+            self.lost = True
+            return have, "raw", None
+        return self._packet(have)
+
+    def _record(self, have):
+        if len(have) < RECORD_SIZE:
+            return None
+        kind, _, size = struct.unpack(">HHI", have[:8])
+        if size > 1 << 20:
+            self.lost = True
+            return have, "raw", None
+        if len(have) < RECORD_SIZE + size:
+            return None
+        return have[:RECORD_SIZE + size], "record", NAMES.get(kind, str(kind))
+
+    def _packet(self, have):
+        if len(have) < PACKET_SIZE:
+            return None
+        extents, _, payload = struct.unpack(">HHI", have[12:20])
+        size = PACKET_SIZE + extents * EXTENT_SIZE
+        if len(have) < size:
+            return None
+        self.payload = payload
+        return have[:size], "head", None
+
+
+class Connection:
+    def __init__(self, proxy, source):
+        self.proxy, self.source, self.target = proxy, source, None
+        self.control = self.channel = None
+        self.epoch = 0
+        self.silent = False  # whatever comes is lost from now on
+        self.cut = False
+
+    def run(self):
+        proxy = self.proxy
+        try:
+            enter_namespace(proxy.namespace)
+            self.source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if proxy.silent:
+                self.silent = True
+                return
+            self.target = socket.create_connection(proxy.target, timeout=5)
+            self.target.settimeout(None)
+            self.target.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError:
+            self.reset()
+            return
+        for ends in ((self.source, self.target, True), (self.target, self.source, False)):
+            threading.Thread(target=self.pump, args=ends, daemon=True).start()
+
+    def pump(self, come, go, from_source):
+        parser = Parser(self, from_source)
+        try:
+            while chunk := come.recv(1 << 17):
+                for data, kind, name in parser.feed(chunk):
+                    self.pass_on(go, data, kind, name, from_source)
+        except OSError:
+            pass
+        if self.silent or self.proxy.silent:
+            return
+        try:
+            go.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def pass_on(self, go, data, kind, name, from_source):
+        proxy = self.proxy
+        while proxy.stalled and not proxy.closed:
+            time.sleep(0.002)
+        event = name if kind == "record" else ("data" if kind == "head" else kind)
+        if self.control and self.epoch and kind == "record":
+            event = "again-" + event
+        proxy.saw(event)
+        data = proxy.treat(self, data, kind, name, from_source)
+        while proxy.stalled and not proxy.closed:
+            time.sleep(0.002)
+        if data is None or self.silent or proxy.silent:
+            return
+        proxy.passes(event)
+        size = proxy.chunk_control if self.control else proxy.chunk_data
+        if not size:
+            go.sendall(data)
+            return
+        for at in range(0, len(data), size):
+            if proxy.jitter_ms:
+                time.sleep(proxy.random.random() * proxy.jitter_ms / 1000)
+            go.sendall(data[at:at + size])
+
+    def reset(self):
+        self.cut = True
+        for end in (self.source, self.target):
+            if end is None:
+                continue
+            try:
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                end.shutdown(socket.SHUT_RD)  # wakes the pump; close alone leaves a blocked recv
+            except OSError:
+                pass
+            try:
+                end.close()
+            except OSError:
+                pass
+
+
+class Proxy:
+    """hold: {record name: seconds before it is passed on}."""
+
+    def __init__(self, target, seed, hold=None, host="127.0.0.1", namespace=None):
+        self.target, self.namespace, self.random = target, namespace, random.Random(seed)
+        self.hold = dict(hold or {})
+        self.silent = self.stalled = self.closed = False
+        self.jitter_ms = self.chunk_control = self.chunk_data = 0
+        self.damage = None  # kind of the next piece to damage: hello, answer, record, head
+        self.drop = None  # (record name, "one" | "rest")
+        self.done = []  # what drop and damage hit
+        self.seen, self.passed, self.connections = {}, {}, []
+        self.changed = threading.Condition()
+        ready = threading.Event()
+        self.error = None
+        threading.Thread(target=self._accept, args=(host, ready), daemon=True).start()
+        ready.wait()
+        if self.error:
+            raise self.error
+        self.port = self.listener.getsockname()[1]
+
+    def _accept(self, host, ready):
+        try:
+            enter_namespace(self.namespace)
+            self.listener = socket.create_server((host, 0), backlog=64)
+        except OSError as error:
+            self.error = error
+        ready.set()
+        while not self.error:
+            try:
+                source, _ = self.listener.accept()
+            except OSError:
+                return
+            if self.closed:
+                source.close()
+                return
+            connection = Connection(self, source)
+            self.connections.append(connection)
+            threading.Thread(target=connection.run, daemon=True).start()
+
+    def saw(self, event):
+        with self.changed:
+            self.seen.setdefault(event, time.monotonic_ns())
+            self.changed.notify_all()
+
+    def passes(self, event):
+        """Called before the bytes leave: what they cause is later than this."""
+        with self.changed:
+            self.passed.setdefault(event, time.monotonic_ns())
+            self.changed.notify_all()
+
+    def wait_for(self, event, timeout, over):
+        """True when the event was seen; False when over() says that the run has ended, or nothing came in time."""
+        deadline = time.monotonic() + timeout
+        with self.changed:
+            while event not in self.seen:
+                if over() or time.monotonic() > deadline:
+                    return False
+                self.changed.wait(0.05)
+        return True
+
+    def treat(self, connection, data, kind, name, from_source):
+        """The bytes to pass on, None for none."""
+        if kind == "record" and not connection.epoch:
+            if name in self.hold:
+                time.sleep(self.hold[name])
+            if self.drop and self.drop[0] == name:
+                self.done.append(f"dropped {name}")
+                connection.silent = self.drop[1] == "rest"
+                self.drop = None
+                return None
+        if self.damage == (kind, from_source):
+            self.damage = None
+            bit = self.random.randrange(len(data) * 8)
+            data = bytearray(data)
+            data[bit // 8] ^= 1 << bit % 8
+            self.done.append(f"damaged {name or kind} at byte {bit // 8}")
+            data = bytes(data)
+        return data
+
+    def reset_all(self):
+        for connection in list(self.connections):
+            connection.reset()
+
+    def silence_all(self):
+        for connection in list(self.connections):
+            connection.silent = True
+
+    def one_channel(self):
+        """A connection that carries pages, None if there is none."""
+        channels = [c for c in self.connections if c.control is False and not c.cut]
+        return self.random.choice(channels) if channels else None
+
+    def close(self):
+        self.closed = True
+        self.stalled = False
+        try:
+            self.listener.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+        self.listener.close()
+        self.reset_all()
