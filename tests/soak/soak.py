@@ -172,6 +172,8 @@ class Run:
                      "RUNNING", "BYE") if self.random.random() < 0.5}
         if self.sabotage:
             self.options["x-fault"] = self.sabotage
+            # pages that differ, and that the guest does not write again: such damage would have healed
+            self.guest.update({"pattern": "random", "dirty-rate": MIB, "hot-set": MIB})
         self.limit = self.random.randint(8, 120) * MIB if self.kind == "no-memory" else None
 
     # ---- doing it ----
@@ -426,6 +428,16 @@ class Soak:
 
     def perform(self):
         work = [(seed, "none", name) for seed, name in enumerate(SABOTAGE)] if self.options.short else []
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            self._work(work)
+        finally:
+            for net in self.nets:
+                net.remove()
+            if not any(self.folder.iterdir()):
+                self.folder.rmdir()
+
+    def _work(self, work):
         with ThreadPoolExecutor(max_workers=self.options.jobs) as pool:
             pending = set()
             for arguments in itertools.chain(work, ((seed,) for seed in self.seeds())):
@@ -435,10 +447,6 @@ class Soak:
                     pending -= done
                     if not done:
                         time.sleep(0.01)
-        for net in self.nets:
-            net.remove()
-        if not any(self.folder.iterdir()):
-            self.folder.rmdir()
 
     def seeds(self):
         if self.options.short:
