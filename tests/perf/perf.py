@@ -74,7 +74,9 @@ def interrupted(writer, root, build):
         scratch.mkdir()
         words = [sys.executable, root / "perf" / "rate.py", "--limits", "10", "--seconds", "60", "--dir", scratch,
                  "--out", top, "--build", build]
-        child = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        # Whoever runs the tests in the background has SIGINT ignored, and so would the child.
+        child = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
         deadline = time.monotonic() + 30
         while len(children(child.pid)) < 2 and child.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
