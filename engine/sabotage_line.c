@@ -20,7 +20,6 @@ struct sabotage_channel {
     struct packet packet;
     struct extent extents[BATCH_EXTENTS];
     struct iovec pages[BATCH_PAGES]; /* the payload, page by page */
-    uint8_t old[PAGE_SIZE];
     uint8_t head[PACKET_HEAD_MAX];
 };
 
@@ -51,33 +50,36 @@ static struct old_page *find_old(struct sabotage *sabotage, unsigned block, uint
     return NULL;
 }
 
-/* First pass: keep the first page of the record. Later: where such a page comes again, send what was kept. */
-static void make_stale(struct sabotage_channel *self)
+/* Under the lock: what the page holds now, to be sent again in its place. */
+static void keep_old(struct sabotage_channel *self, const struct extent *extent, uint32_t offset, unsigned at)
 {
     struct sabotage *sabotage = self->sabotage;
+    if (at % OLD_PAGES_EVERY != 0 || sabotage->page_count == OLD_PAGES_MAX)
+        return;
+    struct old_page *old = &sabotage->pages[sabotage->page_count++];
+    old->block = extent->block;
+    old->page = extent->first + offset;
+    memcpy(old->content, self->pages[at].iov_base, PAGE_SIZE);
+}
+
+/* First pass: keep some pages of the record. Later: wherever such a page comes again, send what was kept. */
+static void make_stale(struct sabotage_channel *self)
+{
     unsigned at = 0;
-    bool replaced = false;
-    pthread_mutex_lock(&sabotage->lock);
-    for (unsigned i = 0; i < self->packet.extents && !replaced; i++) {
+    pthread_mutex_lock(&self->sabotage->lock);
+    for (unsigned i = 0; i < self->packet.extents; i++) {
         const struct extent *extent = &self->extents[i];
-        if (extent->kind != EXTENT_NORMAL)
-            continue;
-        for (uint32_t k = 0; k < extent->pages && !replaced; k++) {
-            struct old_page *old = find_old(sabotage, extent->block, extent->first + k);
-            if (old != NULL) {
-                memcpy(self->old, old->content, PAGE_SIZE);
-                self->pages[at + k].iov_base = self->old;
-                replaced = true;
-            } else if (self->packet.epoch == 1 && at + k == 0 && sabotage->page_count < OLD_PAGES_MAX) {
-                old = &sabotage->pages[sabotage->page_count++];
-                old->block = extent->block;
-                old->page = extent->first;
-                memcpy(old->content, self->pages[0].iov_base, PAGE_SIZE);
-            }
+        for (uint32_t k = 0; extent->kind == EXTENT_NORMAL && k < extent->pages; k++, at++) {
+            struct old_page *old = NULL;
+            if (self->packet.epoch == 1)
+                keep_old(self, extent, k, at);
+            else
+                old = find_old(self->sabotage, extent->block, extent->first + k);
+            if (old != NULL)
+                self->pages[at].iov_base = old->content; /* it outlives the channel */
         }
-        at += extent->pages;
     }
-    pthread_mutex_unlock(&sabotage->lock);
+    pthread_mutex_unlock(&self->sabotage->lock);
 }
 
 /*

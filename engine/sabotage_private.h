@@ -7,14 +7,14 @@
 #include "engine/sabotage.h"
 #include "engine/state.h"
 
-/* Old content of every first page of a record of the first pass, to be sent again in its place. */
+/* Old content of some pages of the first pass, to be sent again in its place. */
 struct old_page {
     uint16_t block;
     uint64_t page;
     uint8_t content[PAGE_SIZE];
 };
 
-enum { OLD_PAGES_MAX = 4096 };
+enum { OLD_PAGES_MAX = 4096, OLD_PAGES_EVERY = 16 };
 
 struct sabotage {
     enum sabotage_kind kind;
