@@ -1,7 +1,7 @@
 /*
- * The life of a record in a receiver thread: read the header, then the extents, check both, populate what is touched
- * for the first time, read the payload straight into the pages, note them as received. Placed content is already there.
- * A zero extent stores zeros, except on pages of a fresh block that were never received: those read as zero as they
+ * The life of a record in a receiver thread: read the header, then the extents, check both, populate what was not
+ * stored to before, read the payload straight into the pages, note them as received. Placed content is already there.
+ * A zero extent stores zeros, except on pages of a fresh block that were never stored to: those read as zero as they
  * are.
  *
  * Failure modes: a broken record, a channel that ends or stalls, memory that cannot be had: the thread reports once and
