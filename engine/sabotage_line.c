@@ -177,6 +177,7 @@ struct channel *sabotage_wrap(struct sabotage *sabotage, struct channel *channel
         return NULL;
     self->channel.ops = &sabotage_channel_ops;
     self->channel.limits = *channel_limits(channel);
+    self->channel.wrapped = channel;
     self->channel.limits.one_sided = false;
     self->channel.limits.max_put = 0;
     strncpy(self->channel.name, channel_name(channel), sizeof self->channel.name - 1);

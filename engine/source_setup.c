@@ -41,7 +41,7 @@ enum godwit_err source_connect(struct godwit_source *source, const struct hello 
     enum godwit_err err;
     do {
         struct channel *channel;
-        err = transport_connect(source->transport, &source->address, clock_left_ms(deadline), &source->cancel, &channel,
+        err = transport_connect(source->transport, &source->address, NULL, clock_left_ms(deadline), &source->cancel, &channel,
                                 error);
         if (err != GODWIT_OK)
             return err;

@@ -79,6 +79,7 @@ static enum godwit_err wrap(struct channel *loop, struct channel **out, struct g
     }
     channel->base.ops = &sink_channel_ops;
     channel->base.limits = *channel_limits(loop);
+    channel->base.wrapped = loop;
     channel->base.limits.max_put = UINT64_MAX;
     memcpy(channel->base.name, loop->name, sizeof channel->base.name);
     channel->loop = loop;
@@ -164,12 +165,13 @@ static const struct domain_ops sink_domain_ops = {
     .free = sink_domain_free,
 };
 
-static enum godwit_err sink_connect(void *context, const struct address *address, int timeout_ms,
+static enum godwit_err sink_connect(void *context, const struct address *address,
+                                    const struct introduction *introduction, int timeout_ms,
                                     const atomic_bool *cancel, struct channel **out, struct godwit_error *error)
 {
     const struct sink_net *net = context;
     struct channel *loop;
-    enum godwit_err err = transport_connect(net->loop, address, timeout_ms, cancel, &loop, error);
+    enum godwit_err err = transport_connect(net->loop, address, introduction, timeout_ms, cancel, &loop, error);
     return err == GODWIT_OK ? wrap(loop, out, error) : err;
 }
 

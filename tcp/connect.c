@@ -227,10 +227,11 @@ static enum godwit_err resolve(const struct address *address, struct addrinfo **
     return GODWIT_OK;
 }
 
-enum godwit_err connect_tcp(void *context, const struct address *address, int timeout_ms, const atomic_bool *cancel,
-                            struct channel **out, struct godwit_error *error)
+enum godwit_err connect_tcp(void *context, const struct address *address, const struct introduction *introduction,
+                            int timeout_ms, const atomic_bool *cancel, struct channel **out,
+                            struct godwit_error *error)
 {
-    (void)context;
+    (void)context, (void)introduction;
     if (!address->host[0] || !address->port)
         return error_set(error, GODWIT_ERR_INVALID, "no %s to connect to in tcp:%s:%u: expected tcp:HOST:PORT",
                          address->host[0] ? "port" : "host", address->host, address->port);
@@ -258,10 +259,11 @@ enum godwit_err connect_tcp(void *context, const struct address *address, int ti
     return err;
 }
 
-enum godwit_err connect_unix(void *context, const struct address *address, int timeout_ms, const atomic_bool *cancel,
-                             struct channel **out, struct godwit_error *error)
+enum godwit_err connect_unix(void *context, const struct address *address, const struct introduction *introduction,
+                             int timeout_ms, const atomic_bool *cancel, struct channel **out,
+                             struct godwit_error *error)
 {
-    (void)context;
+    (void)context, (void)introduction;
     if (!address->path[0])
         return error_set(error, GODWIT_ERR_INVALID, "no path to connect to: expected unix:PATH");
     struct attempt attempt = attempt_start(address, timeout_ms, cancel);

@@ -36,6 +36,32 @@ struct stream {
     int recv_timeout_ms; /* what SO_RCVTIMEO is; receiving thread */
 };
 
+/* An IPv4-mapped IPv6 address as the IPv4 one it is; others stay as they are. Returns the size. */
+static socklen_t unmap(struct sockaddr_storage *address, socklen_t size)
+{
+    struct sockaddr_in6 v6;
+    memcpy(&v6, address, sizeof v6);
+    if (address->ss_family != AF_INET6 || !IN6_IS_ADDR_V4MAPPED(&v6.sin6_addr))
+        return size;
+    struct sockaddr_in plain = {.sin_family = AF_INET, .sin_port = v6.sin6_port};
+    memcpy(&plain.sin_addr, v6.sin6_addr.s6_addr + 12, sizeof plain.sin_addr);
+    memcpy(address, &plain, sizeof plain);
+    return sizeof plain;
+}
+
+/* Numeric, with the scope of a link-local address; stays empty for Unix sockets. */
+static void note_local_host(struct stream *stream)
+{
+    struct sockaddr_storage local = {0};
+    socklen_t size = sizeof local;
+    if (getsockname(stream->fd, (struct sockaddr *)&local, &size) != 0 || local.ss_family == AF_UNIX)
+        return;
+    size = unmap(&local, size);
+    char *host = stream->base.local_host;
+    if (getnameinfo((struct sockaddr *)&local, size, host, sizeof stream->base.local_host, NULL, 0, NI_NUMERICHOST))
+        host[0] = '\0';
+}
+
 enum godwit_err stream_new(int fd, const struct channel_ops *ops, const char *name, struct channel **out,
                            struct godwit_error *error)
 {
@@ -46,6 +72,7 @@ enum godwit_err stream_new(int fd, const struct channel_ops *ops, const char *na
     stream->base.limits = (struct channel_limits){.max_iov = STREAM_MAX_IOV, .put_align = 1};
     snprintf(stream->base.name, sizeof stream->base.name, "%s", name);
     stream->fd = fd;
+    note_local_host(stream);
     atomic_init(&stream->shut, false);
     stream->send_timeout_ms = TIMEOUT_UNSET;
     stream->recv_timeout_ms = TIMEOUT_UNSET;
@@ -188,19 +215,12 @@ void stream_tune_tcp(int fd)
 
 void stream_name_tcp(const struct sockaddr *address, socklen_t size, char name[CHANNEL_NAME_MAX])
 {
-    struct sockaddr_in plain;
-    if (address->sa_family == AF_INET6) {
-        struct sockaddr_in6 v6;
-        memcpy(&v6, address, sizeof v6);
-        if (IN6_IS_ADDR_V4MAPPED(&v6.sin6_addr)) {
-            plain = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = v6.sin6_port};
-            memcpy(&plain.sin_addr, v6.sin6_addr.s6_addr + 12, sizeof plain.sin_addr);
-            address = (const struct sockaddr *)&plain;
-            size = sizeof plain;
-        }
-    }
+    struct sockaddr_storage peer = {0};
+    memcpy(&peer, address, size);
+    size = unmap(&peer, size);
     char host[NI_MAXHOST], port[NI_MAXSERV];
-    if (getnameinfo(address, size, host, sizeof host, port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV)) {
+    if (getnameinfo((struct sockaddr *)&peer, size, host, sizeof host, port, sizeof port,
+                    NI_NUMERICHOST | NI_NUMERICSERV)) {
         snprintf(name, CHANNEL_NAME_MAX, "tcp unknown peer");
         return;
     }

@@ -28,10 +28,12 @@ void stream_tune_tcp(int fd);
 /* "tcp 192.0.2.1:4444" of a socket address; IPv4-mapped IPv6 is written as the IPv4 it is. */
 void stream_name_tcp(const struct sockaddr *address, socklen_t size, char name[CHANNEL_NAME_MAX]);
 
-enum godwit_err connect_tcp(void *context, const struct address *address, int timeout_ms, const atomic_bool *cancel,
-                            struct channel **out, struct godwit_error *error);
-enum godwit_err connect_unix(void *context, const struct address *address, int timeout_ms, const atomic_bool *cancel,
-                             struct channel **out, struct godwit_error *error);
+enum godwit_err connect_tcp(void *context, const struct address *address, const struct introduction *introduction,
+                            int timeout_ms, const atomic_bool *cancel, struct channel **out,
+                            struct godwit_error *error);
+enum godwit_err connect_unix(void *context, const struct address *address, const struct introduction *introduction,
+                             int timeout_ms, const atomic_bool *cancel, struct channel **out,
+                             struct godwit_error *error);
 enum godwit_err listen_tcp(void *context, const struct address *address, unsigned backlog, struct listener **out,
                            struct backlog_warning *warning, struct godwit_error *error);
 enum godwit_err listen_unix(void *context, const struct address *address, unsigned backlog, struct listener **out,

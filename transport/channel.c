@@ -6,6 +6,7 @@
 #include "transport/channel_ops.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "transport/error.h"
@@ -115,6 +116,43 @@ const char *channel_name(const struct channel *channel)
     return channel->name;
 }
 
+static const struct channel *innermost(const struct channel *channel)
+{
+    while (channel->wrapped)
+        channel = channel->wrapped;
+    return channel;
+}
+
+const char *channel_local_host(const struct channel *channel)
+{
+    return innermost(channel)->local_host;
+}
+
+const char *channel_device(const struct channel *channel)
+{
+    return innermost(channel)->device;
+}
+
+uint32_t channel_queue_pair(const struct channel *channel)
+{
+    return innermost(channel)->queue_pair;
+}
+
+const char *channel_detail(const struct channel *channel)
+{
+    channel = innermost(channel);
+    return atomic_load_explicit(&channel->detailed, memory_order_acquire) == 2 ? channel->detail : "";
+}
+
+void channel_set_detail(struct channel *channel, const char *text)
+{
+    int none = 0;
+    if (!atomic_compare_exchange_strong(&channel->detailed, &none, 1))
+        return;
+    snprintf(channel->detail, sizeof channel->detail, "%s", text);
+    atomic_store_explicit(&channel->detailed, 2, memory_order_release);
+}
+
 /* What every control call owes its caller. */
 static void assert_outcome(enum godwit_err err, const void *made, const struct godwit_error *error)
 {
@@ -135,6 +173,12 @@ enum godwit_err listener_accept(struct listener *listener, int timeout_ms, struc
     if (!err)
         *out = made;
     return err;
+}
+
+void listener_check_tickets(struct listener *listener, const struct ticket_check *check)
+{
+    assert(listener && check && check->check && "somebody has to look at the tickets");
+    listener->tickets = *check;
 }
 
 const struct address *listener_address(const struct listener *listener)
@@ -166,8 +210,9 @@ static enum godwit_err check_scheme(const struct transport *transport, const str
     return GODWIT_OK;
 }
 
-enum godwit_err transport_connect(const struct transport *transport, const struct address *address, int timeout_ms,
-                                  const atomic_bool *cancel, struct channel **out, struct godwit_error *error)
+enum godwit_err transport_connect(const struct transport *transport, const struct address *address,
+                                  const struct introduction *introduction, int timeout_ms, const atomic_bool *cancel,
+                                  struct channel **out, struct godwit_error *error)
 {
     assert(out && "connect needs somewhere to put the channel");
     assert_timeout(timeout_ms);
@@ -175,7 +220,7 @@ enum godwit_err transport_connect(const struct transport *transport, const struc
     if (err)
         return err;
     struct channel *made = NULL;
-    err = transport->ops->connect(transport->context, address, timeout_ms, cancel, &made, error);
+    err = transport->ops->connect(transport->context, address, introduction, timeout_ms, cancel, &made, error);
     assert_outcome(err, made, error);
     if (!err)
         *out = made;

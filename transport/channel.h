@@ -19,6 +19,10 @@
  * STALLED (TIMEOUT for a send that had not begun). More iovs than limits->max_iov are INVALID, never split.
  *
  *   connect/accept -> open -> (shutdown) -> free
+ *
+ * Introductions. A one-sided transport ties a connection to a domain, and lets the listening side decide before the
+ * connection exists: the connecting side shows a ticket, the listener's owner looks at it and names the domain on its
+ * side. Streams carry no ticket: who is let in is then decided by what is said on the channel.
  */
 #ifndef TRANSPORT_CHANNEL_H
 #define TRANSPORT_CHANNEL_H
@@ -35,6 +39,12 @@
 #include "transport/region.h"
 
 enum { CHANNEL_FOREVER = -1 };
+
+enum {
+    TICKET_SIZE = 48,       /* what is left of the private data of an RDMA connection request */
+    TICKET_TEXT_MAX = 140,  /* bytes of the reason for a refusal that reach the other side, likewise */
+    CHANNEL_DETAIL_MAX = 200,
+};
 
 struct channel;
 struct listener;
@@ -85,6 +95,32 @@ const struct channel_limits *channel_limits(const struct channel *channel);
 /* Kind and peer for messages, such as "tcp 192.0.2.1:4444"; lives as long as the channel. */
 const char *channel_name(const struct channel *channel);
 
+/* The local side's host, numeric, of channels that have one; else "". */
+const char *channel_local_host(const struct channel *channel);
+
+/* Why the channel broke, in more words than the code has, with the remedy where there is one; "" when there are none. */
+const char *channel_detail(const struct channel *channel);
+
+/* Device and connection for statistics, such as "rxe0" and its queue pair; "" and 0 where there is none. */
+const char *channel_device(const struct channel *channel);
+uint32_t channel_queue_pair(const struct channel *channel);
+
+/* Who connects, to whom it may concern. */
+struct introduction {
+    struct domain *domain; /* of this side; outlives the channel */
+    uint8_t ticket[TICKET_SIZE];
+};
+
+struct ticket_check {
+    /*
+     * The thread that accepts. May the connection that shows this ticket exist? OK: *domain is this side's, and
+     * outlives the channel. Else error says why, to the other side too, cut to TICKET_TEXT_MAX bytes.
+     */
+    enum godwit_err (*check)(void *opaque, const uint8_t ticket[TICKET_SIZE], struct domain **domain,
+                           struct godwit_error *error);
+    void *opaque;
+};
+
 /*
  * Accepts one connection. GODWIT_ERR_TIMEOUT when none came in time, GODWIT_ERR_CLOSED after shutdown. An error of a
  * single incoming connection is not an error of the listener: it is skipped. Shortage of descriptors is
@@ -92,6 +128,8 @@ const char *channel_name(const struct channel *channel);
  */
 enum godwit_err listener_accept(struct listener *listener, int timeout_ms, struct channel **out,
                                 struct godwit_error *error);
+/* Before the first accept. Streams and the loop never ask; RDMA lets nobody in without a check. */
+void listener_check_tickets(struct listener *listener, const struct ticket_check *check);
 /* The address it really listens on, a port of 0 resolved. */
 const struct address *listener_address(const struct listener *listener);
 /* Wakes a blocked accept; any thread. */
@@ -112,10 +150,12 @@ struct transport {
 /*
  * Connects within timeout_ms in all, trying again while nothing listens there yet. INVALID for an address this
  * transport cannot use, REFUSED or UNREACHABLE when time runs out (the text names the address and the last cause),
- * CANCELLED as soon as *cancel (may be NULL) reads true.
+ * NOT_ADMITTED with the words of the listener's owner, CANCELLED as soon as *cancel (may be NULL) reads true. introduction: what RDMA
+ * needs; NULL elsewhere, or ignored.
  */
-enum godwit_err transport_connect(const struct transport *transport, const struct address *address, int timeout_ms,
-                                  const atomic_bool *cancel, struct channel **out, struct godwit_error *error);
+enum godwit_err transport_connect(const struct transport *transport, const struct address *address,
+                                  const struct introduction *introduction, int timeout_ms, const atomic_bool *cancel,
+                                  struct channel **out, struct godwit_error *error);
 /* BUSY when the address is in use. backlog is clamped to what the system allows; *warning then says so. */
 enum godwit_err transport_listen(const struct transport *transport, const struct address *address, unsigned backlog,
                                  struct listener **out, struct backlog_warning *warning, struct godwit_error *error);

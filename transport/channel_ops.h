@@ -38,7 +38,18 @@ struct channel {
     const struct channel_ops *ops;
     struct channel_limits limits;
     char name[CHANNEL_NAME_MAX];
+    const struct channel *wrapped; /* NULL, or the channel that knows what follows */
+    char local_host[ADDRESS_HOST_MAX + 1];
+    char device[64];
+    uint32_t queue_pair;
+
+    /* Written once, by channel_set_detail; detailed is its release. */
+    char detail[CHANNEL_DETAIL_MAX];
+    atomic_int detailed; /* 0 not, 1 being written, 2 written */
 };
+
+/* Any thread. Only the first detail counts: what comes later is mostly its consequence. */
+void channel_set_detail(struct channel *channel, const char *text);
 
 struct listener_ops {
     enum godwit_err (*accept)(struct listener *listener, int timeout_ms, struct channel **out,
@@ -50,6 +61,7 @@ struct listener_ops {
 struct listener {
     const struct listener_ops *ops;
     struct address address;
+    struct ticket_check tickets; /* check NULL: nobody asked for one */
 };
 
 struct domain_ops {
@@ -80,8 +92,9 @@ struct remote {
 
 struct transport_ops {
     const char *scheme; /* of the addresses it takes; for messages */
-    enum godwit_err (*connect)(void *context, const struct address *address, int timeout_ms, const atomic_bool *cancel,
-                               struct channel **out, struct godwit_error *error);
+    enum godwit_err (*connect)(void *context, const struct address *address, const struct introduction *introduction,
+                               int timeout_ms, const atomic_bool *cancel, struct channel **out,
+                               struct godwit_error *error);
     enum godwit_err (*listen)(void *context, const struct address *address, unsigned backlog, struct listener **out,
                               struct backlog_warning *warning, struct godwit_error *error);
     enum godwit_err (*domain)(void *context, const struct address *address, struct domain **out,

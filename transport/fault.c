@@ -259,6 +259,7 @@ struct channel *fault_channel_wrap(struct channel *inner, const struct fault_pla
         return NULL;
     fault->base.ops = &fault_channel_ops;
     fault->base.limits = inner->limits;
+    fault->base.wrapped = inner;
     memcpy(fault->base.name, inner->name, sizeof fault->base.name);
     fault->inner = inner;
     fault->plan = *plan;

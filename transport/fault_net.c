@@ -36,12 +36,13 @@ static enum godwit_err wrap(struct fault_net *net, struct channel *inner, struct
     return error_set(error, GODWIT_ERR_NO_MEMORY, "no memory for a channel");
 }
 
-static enum godwit_err fault_connect(void *context, const struct address *address, int timeout_ms,
+static enum godwit_err fault_connect(void *context, const struct address *address,
+                                     const struct introduction *introduction, int timeout_ms,
                                      const atomic_bool *cancel, struct channel **out, struct godwit_error *error)
 {
     struct fault_net *net = context;
     struct channel *inner = NULL;
-    enum godwit_err err = transport_connect(net->inner, address, timeout_ms, cancel, &inner, error);
+    enum godwit_err err = transport_connect(net->inner, address, introduction, timeout_ms, cancel, &inner, error);
     return err ? err : wrap(net, inner, out, error);
 }
 
@@ -50,6 +51,7 @@ static enum godwit_err fault_accept(struct listener *base, int timeout_ms, struc
 {
     struct fault_listener *listener = (struct fault_listener *)base;
     struct channel *inner = NULL;
+    listener->inner->tickets = base->tickets;
     enum godwit_err err = listener_accept(listener->inner, timeout_ms, &inner, error);
     return err ? err : wrap(listener->net, inner, out, error);
 }
@@ -83,7 +85,7 @@ static enum godwit_err fault_listen(void *context, const struct address *address
         free(listener);
         return err;
     }
-    listener->base = (struct listener){&fault_listener_ops, *listener_address(listener->inner)};
+    listener->base = (struct listener){.ops = &fault_listener_ops, .address = *listener_address(listener->inner)};
     listener->net = net;
     *out = &listener->base;
     return GODWIT_OK;

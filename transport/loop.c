@@ -95,9 +95,11 @@ static enum godwit_err out_of_time(const struct address *address, const struct l
                      listener ? "the listener's backlog is full" : "connection refused (nothing listens there)");
 }
 
-static enum godwit_err loop_connect(void *context, const struct address *address, int timeout_ms,
-                                    const atomic_bool *cancel, struct channel **out, struct godwit_error *error)
+static enum godwit_err loop_connect(void *context, const struct address *address,
+                                    const struct introduction *introduction, int timeout_ms, const atomic_bool *cancel,
+                                    struct channel **out, struct godwit_error *error)
 {
+    (void)introduction; /* one net is one rail, and there is nothing to knock at before the channel exists */
     struct loop_net *net = context;
     uint64_t deadline = deadline_of(timeout_ms);
     int slice_ms = cancel ? CANCEL_SLICE_MS : INT32_MAX;
@@ -195,7 +197,7 @@ static enum godwit_err loop_listen(void *context, const struct address *address,
     struct loop_listener *listener = calloc(1, sizeof *listener);
     if (!listener)
         return error_set(error, GODWIT_ERR_NO_MEMORY, "no memory for a listener");
-    listener->base = (struct listener){&loop_listener_ops, *address};
+    listener->base = (struct listener){.ops = &loop_listener_ops, .address = *address};
     listener->net = net;
     listener->backlog = backlog ? backlog : 1;
     STAILQ_INIT(&listener->queue);

@@ -165,20 +165,22 @@ static const struct channel_ops tap_channel_ops = {
     .free = tap_free,
 };
 
-static enum godwit_err tap_connect(void *context, const struct address *address, int timeout_ms,
-                                   const atomic_bool *cancel, struct channel **out, struct godwit_error *error)
+static enum godwit_err tap_connect(void *context, const struct address *address,
+                                   const struct introduction *introduction, int timeout_ms, const atomic_bool *cancel,
+                                   struct channel **out, struct godwit_error *error)
 {
     struct tap *tap = context;
     if (atomic_load(&tap->refuse))
         return error_set(error, GODWIT_ERR_REFUSED, "nobody is there any more");
     struct tap_channel *self = calloc(1, sizeof *self);
-    enum godwit_err err = transport_connect(tap->inner, address, timeout_ms, cancel, &self->inner, error);
+    enum godwit_err err = transport_connect(tap->inner, address, introduction, timeout_ms, cancel, &self->inner, error);
     if (err) {
         free(self);
         return err;
     }
     self->base.ops = &tap_channel_ops;
     self->base.limits = self->inner->limits;
+    self->base.wrapped = self->inner;
     memcpy(self->base.name, self->inner->name, sizeof self->base.name);
     self->tap = tap;
     *out = &self->base;

@@ -121,7 +121,7 @@ enum godwit_err pair_connect(struct pair *pair)
 {
     /* One thread is enough: a connection waits in the backlog. */
     enum godwit_err err =
-        transport_connect(pair->transport, &pair->address, PAIR_TIMEOUT_MS, NULL, &pair->a, &pair->error);
+        transport_connect(pair->transport, &pair->address, NULL, PAIR_TIMEOUT_MS, NULL, &pair->a, &pair->error);
     return err ? err : listener_accept(pair->listener, PAIR_TIMEOUT_MS, &pair->b, &pair->error);
 }
 

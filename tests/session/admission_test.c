@@ -122,7 +122,7 @@ static struct channel *knock(struct door *door)
 {
     struct channel *channel;
     struct godwit_error error = {0};
-    enum godwit_err err = transport_connect(door->transport, &door->address, SOON_MS, NULL, &channel, &error);
+    enum godwit_err err = transport_connect(door->transport, &door->address, NULL, SOON_MS, NULL, &channel, &error);
     cr_assert_eq(err, GODWIT_OK, "%s", error.text);
     return channel;
 }

@@ -81,7 +81,8 @@ Test(tcp, no_descriptor_is_leaked_or_inherited)
         listener_free(pair.listener);
         pair.listener = NULL;
         struct channel *channel = NULL;
-        cr_assert_eq(transport_connect(pair.transport, &pair.address, 60, NULL, &channel, NULL), GODWIT_ERR_REFUSED);
+        cr_assert_eq(transport_connect(pair.transport, &pair.address, NULL, 60, NULL, &channel, NULL),
+                     GODWIT_ERR_REFUSED);
         pair_close(&pair);
         cr_assert_eq(count_fds(), before, "%s", pair_kind_name(kind));
     }
@@ -93,8 +94,8 @@ Test(tcp, name_that_does_not_resolve_is_invalid_at_once)
     struct channel *channel = NULL;
     struct listener *listener = NULL;
     struct godwit_error error;
-    cr_assert_eq(transport_connect(&tcp_transport, &address, 20000, NULL, &channel, &error), GODWIT_ERR_INVALID, "%s",
-                 error.text);
+    cr_assert_eq(transport_connect(&tcp_transport, &address, NULL, 20000, NULL, &channel, &error), GODWIT_ERR_INVALID,
+                 "%s", error.text);
     cr_assert(strstr(error.text, "no-such-host.invalid"), "%s", error.text);
     cr_assert_eq(transport_listen(&tcp_transport, &address, 1, &listener, NULL, &error), GODWIT_ERR_INVALID);
 }
@@ -104,9 +105,9 @@ Test(tcp, connect_needs_a_host_and_a_port)
     struct channel *channel = NULL;
     struct godwit_error error;
     struct address any = parsed("tcp::4444"), zero = parsed("tcp:127.0.0.1:0");
-    cr_assert_eq(transport_connect(&tcp_transport, &any, 1000, NULL, &channel, &error), GODWIT_ERR_INVALID);
+    cr_assert_eq(transport_connect(&tcp_transport, &any, NULL, 1000, NULL, &channel, &error), GODWIT_ERR_INVALID);
     cr_assert(strstr(error.text, "no host"), "%s", error.text);
-    cr_assert_eq(transport_connect(&tcp_transport, &zero, 1000, NULL, &channel, &error), GODWIT_ERR_INVALID);
+    cr_assert_eq(transport_connect(&tcp_transport, &zero, NULL, 1000, NULL, &channel, &error), GODWIT_ERR_INVALID);
     cr_assert(strstr(error.text, "no port"), "%s", error.text);
 }
 
@@ -121,7 +122,8 @@ Test(tcp, refused_text_names_address_time_and_cause)
     snprintf(expected, sizeof expected,
              "cannot connect to tcp:127.0.0.1:%u within 1 s: connection refused (nothing listens there)",
              pair.address.port);
-    cr_assert_eq(transport_connect(&tcp_transport, &pair.address, 1000, NULL, &pair.a, &error), GODWIT_ERR_REFUSED);
+    cr_assert_eq(transport_connect(&tcp_transport, &pair.address, NULL, 1000, NULL, &pair.a, &error),
+                 GODWIT_ERR_REFUSED);
     cr_assert_str_eq(error.text, expected);
     cr_assert_eq(error.sys_errno, ECONNREFUSED);
     pair_close(&pair);
@@ -150,7 +152,8 @@ Test(tcp, wildcard_takes_both_families)
         snprintf(text, sizeof text, "tcp:%s:%u", hosts[i], listener_address(listener)->port);
         struct address address = parsed(text);
         struct channel *a = NULL, *b = NULL;
-        cr_assert_eq(transport_connect(&tcp_transport, &address, 5000, NULL, &a, &error), GODWIT_OK, "%s", error.text);
+        cr_assert_eq(transport_connect(&tcp_transport, &address, NULL, 5000, NULL, &a, &error), GODWIT_OK, "%s",
+                     error.text);
         cr_assert_eq(listener_accept(listener, 5000, &b, &error), GODWIT_OK, "%s", error.text);
         if (i == 0)
             cr_assert_eq(strncmp(channel_name(b), "tcp 127.0.0.1:", 14), 0, "mapped: %s", channel_name(b));
@@ -198,7 +201,7 @@ Test(tcp, stale_socket_file_is_replaced)
     struct godwit_error error;
     cr_assert_eq(transport_listen(&unix_transport, &address, 1, &listener, NULL, &error), GODWIT_OK, "%s", error.text);
     struct channel *channel = NULL;
-    cr_assert_eq(transport_connect(&unix_transport, &address, 1000, NULL, &channel, &error), GODWIT_OK, "%s",
+    cr_assert_eq(transport_connect(&unix_transport, &address, NULL, 1000, NULL, &channel, &error), GODWIT_OK, "%s",
                  error.text);
     channel_free(channel);
     listener_free(listener);
@@ -252,7 +255,7 @@ Test(tcp, missing_socket_file_is_refused)
     struct address address = parsed("unix:/tmp/godwit-no-such-directory/s");
     struct channel *channel = NULL;
     struct godwit_error error;
-    cr_assert_eq(transport_connect(&unix_transport, &address, 60, NULL, &channel, &error), GODWIT_ERR_REFUSED);
+    cr_assert_eq(transport_connect(&unix_transport, &address, NULL, 60, NULL, &channel, &error), GODWIT_ERR_REFUSED);
     cr_assert(strstr(error.text, "unix:/tmp/godwit-no-such-directory/s within 60 ms"), "%s", error.text);
 }
 
@@ -260,7 +263,7 @@ Test(tcp, shortage_of_descriptors_is_reported_and_survived)
 {
     struct pair pair;
     cr_assert_eq(pair_listen(&pair, PAIR_TCP4), GODWIT_OK);
-    cr_assert_eq(transport_connect(pair.transport, &pair.address, 5000, NULL, &pair.a, NULL), GODWIT_OK);
+    cr_assert_eq(transport_connect(pair.transport, &pair.address, NULL, 5000, NULL, &pair.a, NULL), GODWIT_OK);
     struct rlimit before, none;
     getrlimit(RLIMIT_NOFILE, &before);
     none = before;
@@ -337,14 +340,14 @@ Test(tcp, full_backlog_ends_in_time_or_by_cancel)
     enum godwit_err err = GODWIT_OK;
     unsigned n = 0;
     for (; n < 8 && !err; n++)
-        err = transport_connect(&tcp_transport, &address, 100, NULL, &channels[n], &error);
+        err = transport_connect(&tcp_transport, &address, NULL, 100, NULL, &channels[n], &error);
     cr_assert_eq(err, GODWIT_ERR_UNREACHABLE, "%s", error.text);
     cr_assert(strstr(error.text, "no answer"), "%s", error.text);
     atomic_bool cancel = false;
     pthread_t thread;
     pthread_create(&thread, NULL, cancel_later, &cancel);
     uint64_t start = clock_now_ms();
-    err = transport_connect(&tcp_transport, &address, 20000, &cancel, &channels[7], &error);
+    err = transport_connect(&tcp_transport, &address, NULL, 20000, &cancel, &channels[7], &error);
     pthread_join(thread, NULL);
     cr_assert_eq(err, GODWIT_ERR_CANCELLED, "%s", error.text);
     cr_assert_lt(clock_now_ms() - start, 1000);

@@ -223,7 +223,8 @@ Test(fault, net_can_pick_one_channel)
     struct fault_net *net = fault_net_new(pair.transport, &plan, 1);
     struct channel *ends[3];
     for (unsigned i = 0; i < 3; i++)
-        cr_assert_eq(transport_connect(fault_net_transport(net), &pair.address, 0, NULL, &ends[i], NULL), GODWIT_OK);
+        cr_assert_eq(transport_connect(fault_net_transport(net), &pair.address, NULL, 0, NULL, &ends[i], NULL),
+                     GODWIT_OK);
     for (unsigned i = 0; i < 3; i++) {
         cr_assert_eq(channel_send(ends[i], "x", 1, NULL, 0, 0), i == 1 ? GODWIT_ERR_RESET : GODWIT_OK);
         channel_free(ends[i]);

@@ -56,7 +56,7 @@ static char put_raced(uint64_t seed)
     struct region_key key;
     char local = 'e', far = 0, byte;
     cr_assert_eq(transport_listen(transport, &address, 1, &listener, NULL, NULL), GODWIT_OK);
-    cr_assert_eq(transport_connect(transport, &address, 0, NULL, &a, NULL), GODWIT_OK);
+    cr_assert_eq(transport_connect(transport, &address, NULL, 0, NULL, &a, NULL), GODWIT_OK);
     cr_assert_eq(listener_accept(listener, 0, &b, NULL), GODWIT_OK);
     cr_assert_eq(transport_domain(transport, &address, &domain, NULL), GODWIT_OK);
     domain_register(domain, &(struct region){&local, 1, -1, 0}, REGION_LOCAL, &from, NULL);
@@ -98,7 +98,8 @@ Test(loop, names_of_one_net_mean_nothing_in_another)
     struct listener *listener, *other;
     struct channel *channel;
     cr_assert_eq(transport_listen(loop_net_transport(here), &address, 1, &listener, NULL, NULL), GODWIT_OK);
-    cr_assert_eq(transport_connect(loop_net_transport(there), &address, 0, NULL, &channel, NULL), GODWIT_ERR_REFUSED);
+    cr_assert_eq(transport_connect(loop_net_transport(there), &address, NULL, 0, NULL, &channel, NULL),
+                 GODWIT_ERR_REFUSED);
     cr_assert_eq(transport_listen(loop_net_transport(there), &address, 1, &other, NULL, NULL), GODWIT_OK);
     listener_free(listener);
     listener_free(other);
@@ -116,9 +117,9 @@ Test(loop, full_backlog_is_unreachable)
     struct channel *ends[3] = {0};
     struct godwit_error error;
     cr_assert_eq(transport_listen(transport, &address, 2, &listener, NULL, NULL), GODWIT_OK);
-    cr_assert_eq(transport_connect(transport, &address, 0, NULL, &ends[0], NULL), GODWIT_OK);
-    cr_assert_eq(transport_connect(transport, &address, 0, NULL, &ends[1], NULL), GODWIT_OK);
-    cr_assert_eq(transport_connect(transport, &address, 10, NULL, &ends[2], &error), GODWIT_ERR_UNREACHABLE);
+    cr_assert_eq(transport_connect(transport, &address, NULL, 0, NULL, &ends[0], NULL), GODWIT_OK);
+    cr_assert_eq(transport_connect(transport, &address, NULL, 0, NULL, &ends[1], NULL), GODWIT_OK);
+    cr_assert_eq(transport_connect(transport, &address, NULL, 10, NULL, &ends[2], &error), GODWIT_ERR_UNREACHABLE);
     cr_assert(strstr(error.text, "backlog"), "%s", error.text);
     for (unsigned i = 0; i < 3; i++)
         channel_free(ends[i]);
