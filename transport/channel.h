@@ -77,7 +77,7 @@ enum godwit_err channel_recv_exact(struct channel *channel, void *buffer, size_t
  */
 enum godwit_err channel_put(struct channel *channel, const struct mr *mr, uint64_t mr_offset,
                             const struct remote *remote, uint64_t remote_offset, uint64_t size);
-/* The other direction: complete after the next flush. */
+/* The other direction: complete after the next flush. mr was registered to be written. */
 enum godwit_err channel_get(struct channel *channel, const struct mr *mr, uint64_t mr_offset,
                             const struct remote *remote, uint64_t remote_offset, uint64_t size);
 
