@@ -1,18 +1,18 @@
 /*
- * The life of a byte: send copies it into a frame of the send ring and posts a SEND; it lands in a receive that the peer
- * had posted, for which a credit was held (rdma/credits.h); recv copies it out and posts the receive again. The life
- * of a page: put notes the range, joins it with the one before where they adjoin, and posts it with others as one chain
- * of RDMA WRITEs, at the latest with the next frame; the device reads and writes guest memory by itself.
+ * The life of a byte: send copies it into a frame of the send ring and posts a SEND; it lands in a receive that the
+ * peer had posted, for which a credit was held (rdma/credits.h); recv copies it out and posts the receive again. The
+ * life of a page: put notes the range, joins it with the one before where they adjoin, and posts it with others as one
+ * chain of RDMA WRITEs, at the latest with the next frame; the device reads and writes guest memory by itself.
  *
- * Threads. One lock for the books of both directions; whoever waits gives it up. Completions of either queue are taken by
- * whoever comes first, and that one wakes the other. Waiting: poll for a few microseconds, then arm both queues, poll
- * once more (what came before the arming raises no event), then sleep on the completion channel, the connection manager
- * and the own eventfd. Sleeps end every TICK_MS at the latest, to look at the device's events.
+ * Threads. One lock for the books of both directions; whoever waits gives it up. Completions of either queue are taken
+ * by whoever comes first, and that one wakes the other. Waiting: poll for a few microseconds, then arm both queues,
+ * poll once more (what came before the arming raises no event), then sleep on the completion channel, the connection
+ * manager and the own eventfd. Sleeps end every TICK_MS at the latest, to look at the device's events.
  *
  * Failure modes: the first work request that fails for a reason of its own tells the reason, the flushed ones behind it
  * none. A peer that disconnects without an end of stream is RESET. A peer that is gone for good ends the retries of the
- * queue pair when there is traffic (below 4 s, see connect.c), and is the heartbeat's business when there is none. A put
- * that finds no room for PATIENCE_MS is STALLED: a device that neither completes nor fails.
+ * queue pair when there is traffic (below 4 s, see connect.c), and is the heartbeat's business when there is none. A
+ * put that finds no room for PATIENCE_MS is STALLED: a device that neither completes nor fails.
  *
  * Accepted: the lock is held while a list is posted, which soft-RoCE does inside the system call, in milliseconds. A
  * data channel has one thread per side.
@@ -383,7 +383,7 @@ static uint64_t deadline_after(int timeout_ms)
     return timeout_ms == CHANNEL_FOREVER ? UINT64_MAX : clock_now_ms() + (uint64_t)timeout_ms;
 }
 
-/* Waits under the lock; TIMEOUT when nothing has moved for timeout_ms. Data that came before a failure is still read. */
+/* Waits under the lock; TIMEOUT when nothing moved for timeout_ms. Data that came before a failure is still read. */
 static enum godwit_err await(struct rdma_channel *channel, enum side side, const struct need *need, int timeout_ms)
 {
     uint64_t deadline = deadline_after(timeout_ms), seen = channel->progress[side];
@@ -627,6 +627,7 @@ static void rdma_shutdown(struct channel *base)
         return;
     pthread_mutex_lock(&channel->lock);
     channel->range_count = 0; /* puts that no send followed never happen */
+    channel->range_bytes = 0;
     if (channel->failure == GODWIT_OK && queue_has_reserve(&channel->queue))
         post_bare(channel, true);
     channel->ended = true;
@@ -792,6 +793,11 @@ enum godwit_err rdma_channel_open(struct cm *cm, struct rdma_domain *domain, con
     *cm = (struct cm){0};
     *out = channel;
     return GODWIT_OK;
+}
+
+void rdma_channel_abandon(struct rdma_channel *channel)
+{
+    destroy(channel);
 }
 
 void rdma_channel_connected(struct rdma_channel *channel)

@@ -13,6 +13,9 @@ struct rdma_channel;
 enum godwit_err rdma_channel_open(struct cm *cm, struct rdma_domain *domain, const char *name,
                                   struct rdma_channel **out, struct godwit_error *error);
 
+/* Destroys a channel whose connection did not come to be. */
+void rdma_channel_abandon(struct rdma_channel *channel);
+
 /* The connection stands, on this side at least. */
 void rdma_channel_connected(struct rdma_channel *channel);
 

@@ -1,6 +1,6 @@
 /*
- * See cm.h. The library's synchronous mode (an identifier without an event channel) is not used: it has no deadlines and
- * cannot be cancelled.
+ * See cm.h. The library's synchronous mode (an identifier without an event channel) is not used: it has no deadlines
+ * and cannot be cancelled.
  */
 #include "rdma/cm.h"
 

@@ -1,7 +1,7 @@
 /*
  * Who may send: pure arithmetic, no verbs. Each side keeps RING receives posted for frames of the stream. A frame with
- * data takes a credit; its receiver gives it back, in the header of any frame, when the buffer is posted again. Counts are
- * totals since the beginning, so that a frame may repeat what an earlier one said, modulo 2^32.
+ * data takes a credit; its receiver gives it back, in the header of any frame, when the buffer is posted again. Counts
+ * are totals since the beginning, so that a frame may repeat what an earlier one said, modulo 2^32.
  *
  * A frame without data (credits alone, or the end of the stream) takes none, or two full sides would wait for each
  * other for ever. It fits nevertheless: SPARE receives more are posted. A side sends credits alone only for RING / 2

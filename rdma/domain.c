@@ -6,8 +6,8 @@
  * A region is registered under device addresses that begin near 0 instead of at the host's pointer: keys name offsets,
  * and pointers never travel. The device wants the same offset within a page on both sides, hence "near".
  *
- * Teardown: registrations and remotes go before the domain (transport/region.h); the queue pairs of its channels too, as
- * the device refuses to free a protection domain that is in use. The identifier goes last: it holds the device open.
+ * Teardown: registrations and remotes go before the domain (transport/region.h); the queue pairs of its channels too,
+ * as the device refuses to free a protection domain that is in use. The identifier goes last: it holds the device open.
  */
 #include "rdma/domain.h"
 
@@ -65,7 +65,8 @@ static enum godwit_err find_device(struct rdma_domain *domain, const struct addr
     if (err != GODWIT_OK)
         return err;
     if (rdma_resolve_addr(domain->cm.id, NULL, (struct sockaddr *)&at, RESOLVE_MS) != 0)
-        return error_set_sys(error, GODWIT_ERR_UNREACHABLE, errno, "cannot find the RDMA device that leads to %s", text);
+        return error_set_sys(error, GODWIT_ERR_UNREACHABLE, errno,
+                             "cannot find the RDMA device that leads to %s", text);
     struct rdma_cm_event *event;
     err = cm_wait(domain->cm.events, clock_now_ms() + RESOLVE_MS + 1000, NULL, -1, &event);
     if (err != GODWIT_OK)
@@ -99,8 +100,9 @@ static int access_flags(enum region_access access)
     case REGION_LOCAL_WRITE:
         return IBV_ACCESS_LOCAL_WRITE;
     case REGION_REMOTE_WRITE:
-        /* Writes of one queue pair may land in any order among themselves; what tells of them still comes later, and no page
-         * is under way twice (docs/protocol.md §7.3). The kernel drops the flag where the device does not know it. */
+        /* Writes of one queue pair may land in any order among themselves; what tells of them still comes later, and
+         * no page is under way twice (docs/protocol.md §7.3). Where the device does not know the flag the kernel drops
+         * it. */
         return IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_RELAXED_ORDERING;
     case REGION_REMOTE_READ:
         return IBV_ACCESS_REMOTE_READ;

@@ -24,14 +24,14 @@ static const char *completion_hint(enum ibv_wc_status status)
     case IBV_WC_BAD_RESP_ERR:
         return "the peer's device answered against the protocol";
     case IBV_WC_REM_INV_REQ_ERR:
-        return "the peer's device refused the request: its receive buffer is too small, or the operation is not allowed";
+        return "the peer's device refused the request: its receive buffer is too small, or the operation forbidden";
     case IBV_WC_REM_ACCESS_ERR:
         return "the peer's memory is not registered, its key was revoked, or the range leaves it";
     case IBV_WC_REM_OP_ERR:
         return "the peer's device could not finish the request";
     case IBV_WC_RETRY_EXC_ERR:
-        return "no answer from the peer's device: the host is down, the link or route is broken, UDP port 4791 is blocked, "
-               "or a hop has a smaller MTU than both ends (small messages pass, large ones do not)";
+        return "no answer from the peer's device: the host is down, the link or route is broken, UDP port 4791 is "
+               "blocked, or a hop has a smaller MTU than both ends (small messages pass, large ones do not)";
     case IBV_WC_RNR_RETRY_EXC_ERR:
         return "the peer had no receive posted";
     case IBV_WC_REM_ABORT_ERR:
@@ -96,8 +96,8 @@ static enum godwit_err address_failed(int status, const char *address, struct go
                          address);
     case ETIMEDOUT:
         return error_set(error, GODWIT_ERR_UNREACHABLE,
-                         "cannot connect to %s: no answer to address resolution (ARP or ND): is the host up, and in this "
-                         "network?",
+                         "cannot connect to %s: no answer to address resolution (ARP or ND): is the host up, and in "
+                         "this network?",
                          address);
     default:
         return error_set_sys(error, GODWIT_ERR_UNREACHABLE, -status, "cannot connect to %s", address);
@@ -117,8 +117,8 @@ enum godwit_err hint_cm_event(const struct rdma_cm_event *event, enum cm_step st
         return rejected(event, address, error);
     case RDMA_CM_EVENT_UNREACHABLE:
         return error_set(error, GODWIT_ERR_UNREACHABLE,
-                         "cannot connect to %s: no answer from the peer's connection manager: is UDP port 4791 open both "
-                         "ways?",
+                         "cannot connect to %s: no answer from the peer's connection manager: is UDP port 4791 open "
+                         "both ways?",
                          address);
     case RDMA_CM_EVENT_CONNECT_ERROR:
         return error_set_sys(error, GODWIT_ERR_UNREACHABLE, event->status < 0 ? -event->status : ECONNABORTED,
@@ -144,14 +144,14 @@ enum godwit_err hint_resource(int cause, const char *what, uint64_t bytes, struc
     case ENOMEM:
         if (limited)
             return error_set_sys(error, GODWIT_ERR_NO_MEMORY, cause,
-                                 "cannot %s%s: this process may lock %llu KiB of memory (RLIMIT_MEMLOCK): raise it with "
-                                 "ulimit -l unlimited or LimitMEMLOCK=infinity, or give it CAP_IPC_LOCK",
+                                 "cannot %s%s: this process may lock %llu KiB of memory (RLIMIT_MEMLOCK): raise it "
+                                 "with ulimit -l unlimited or LimitMEMLOCK=infinity, or give it CAP_IPC_LOCK",
                                  what, size, (unsigned long long)(limit.rlim_cur >> 10));
         return error_set_sys(error, GODWIT_ERR_NO_MEMORY, cause, "cannot %s%s", what, size);
     case EFAULT:
         return error_set_sys(error, GODWIT_ERR_INVALID, cause,
-                             "cannot %s%s: the device has to write this memory, and it is mapped for reading only or not "
-                             "there",
+                             "cannot %s%s: the device has to write this memory, and it is mapped for reading only or "
+                             "not there",
                              what, size);
     case EOPNOTSUPP:
         return error_set_sys(error, GODWIT_ERR_UNSUPPORTED, cause,
@@ -188,5 +188,6 @@ enum godwit_err hint_no_rdma(int cause, struct godwit_error *error)
                              "cannot open /dev/infiniband/rdma_cm: give this user the right to read and write it");
     return error_set(error, GODWIT_ERR_UNSUPPORTED,
                      "this host has no RDMA device, or its kernel modules are not loaded: load the device's driver and "
-                     "rdma_ucm; for soft-RoCE: modprobe rdma_rxe rdma_ucm; rdma link add rxe0 type rxe netdev INTERFACE");
+                     "rdma_ucm; for soft-RoCE: modprobe rdma_rxe rdma_ucm; rdma link add rxe0 type rxe netdev "
+                     "INTERFACE");
 }

@@ -1,6 +1,6 @@
 /*
- * What the verbs, the connection manager and the device say, in words for the user: the cause, and the remedy where there
- * is one. Pure functions of what was reported (and, for memory, of this process's limit). The causes are those of
+ * What the verbs, the connection manager and the device say, in words for the user: the cause, and the remedy where
+ * there is one. Pure functions of what was reported (and, for memory, of this process's limit). The causes are those of
  * the InfiniBand specification as met in practice; vendors differ in detail.
  */
 #ifndef RDMA_HINTS_H

@@ -1,7 +1,7 @@
 /*
  * Books of one send queue: pure arithmetic, no verbs. A slot of the queue is free again only when a signalled work
- * request at or behind it has completed, and completions come in the order of posting; so one number per completion says
- * it all: how many requests had been posted up to and with the signalled one. It travels as wr_id.
+ * request at or behind it has completed, and completions come in the order of posting; so one number per completion
+ * says it all: how many requests had been posted up to and with the signalled one. It travels as wr_id.
  */
 #ifndef RDMA_QUEUE_H
 #define RDMA_QUEUE_H
