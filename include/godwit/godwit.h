@@ -3,6 +3,7 @@
 #define GODWIT_GODWIT_H
 
 #include <godwit/api.h>
+#include <godwit/devices.h>
 #include <godwit/error.h>
 #include <godwit/guest.h>
 #include <godwit/info.h>

@@ -25,7 +25,7 @@ static void open_sides(struct sides *s, struct pair *pair, enum region_access ac
     struct region far = {.addr = s->far, .size = MEMORY, .fd = -1};
     cr_assert_eq(transport_domain(pair->transport, &pair->address, &s->domain_a, &error), GODWIT_OK);
     cr_assert_eq(transport_domain(pair->transport, &pair->address, &s->domain_b, &error), GODWIT_OK);
-    cr_assert_eq(domain_register(s->domain_a, &local, REGION_LOCAL, &s->local_mr, &error), GODWIT_OK);
+    cr_assert_eq(domain_register(s->domain_a, &local, REGION_LOCAL_WRITE, &s->local_mr, &error), GODWIT_OK);
     cr_assert_eq(domain_register(s->domain_b, &far, access, &s->far_mr, &error), GODWIT_OK);
     mr_export(s->far_mr, &key);
     cr_assert_gt(key.size, 0);

@@ -34,8 +34,8 @@ TRANSPORTS = {"tcp", "rdma", "file"}
 CHOOSES_TRANSPORTS = "engine/transports.c"
 # Where system headers of a kind may be included, tests apart: a folder, or one file (the yardstick goes around the library).
 SYSTEM_HEADERS = [
-    ("socket headers stay in tcp", re.compile(r"(sys/(socket|un)|netinet/.*|arpa/inet|netdb)\.h$"),
-     {"tcp", "perf/bare_copy.c"}),
+    ("socket headers stay in tcp and rdma",
+     re.compile(r"(sys/(socket|un)|netinet/.*|arpa/inet|netdb|net/if|ifaddrs)\.h$"), {"tcp", "rdma", "perf/bare_copy.c"}),
     ("verbs headers stay in rdma", re.compile(r"(infiniband/.*|rdma/rdma_.*)\.h$"), {"rdma"}),
     ("GnuTLS headers stay in tcp", re.compile(r"gnutls/.*"), {"tcp"}),
 ]
@@ -156,6 +156,9 @@ FIXTURES = [
     ("engine/source.c", '#include "tcp/tcp.h"\n', "only engine/transports.c"),
     ("engine/source.c", '  #  include   "guest/guest.h"\n', "engine includes"),
     ("tcp/tcp.c", '#include "rdma/rdma.h"\n', "only engine/transports.c"),
+    ("rdma/rdma.c", '#include "tcp/tcp.h"\n', "only engine/transports.c"),
+    ("rdma/rdma.c", '#include "engine/engine.h"\n', "rdma includes"),
+    ("cli/main.c", '#include "rdma/rdma.h"\n', "only engine/transports.c"),
     ("guest/process.c", '#include "transport/error.h"\n', "guest includes"),
     ("cli/main.c", '#include "session/admit.h"\n', "cli includes"),
     ("perf/copy.c", '#include "cli/cli.h"\n', "perf includes"),
@@ -163,6 +166,7 @@ FIXTURES = [
     ("engine/source.c", "#include <sys/socket.h>\n", "socket headers"),
     ("cli/main.c", "#include <netinet/tcp.h>\n", "socket headers"),
     ("perf/copy.c", "#include <sys/socket.h>\n", "socket headers"),
+    ("cli/main.c", "#include <ifaddrs.h>\n", "socket headers"),
     ("tcp/tcp.c", "#include <infiniband/verbs.h>\n", "verbs headers"),
     ("tcp/tcp.c", "#include <rdma/rdma_cma.h>\n", "verbs headers"),
     ("session/admit.c", "#include <gnutls/gnutls.h>\n", "GnuTLS headers"),
@@ -175,7 +179,7 @@ FIXTURES = [
     ("engine/transports.c", '#include "tcp/tcp.h"\n#include "file/file.h"\n#include "rdma/rdma.h"\n', None),
     ("engine/source.c", '#include "session/admit.h"\n#include "multifd/batch.h"\n#include <sys/uio.h>\n', None),
     ("cli/main.c", '#include "engine/engine.h"\n#include "guest/guest.h"\n#include <godwit/error.h>\n', None),
-    ("rdma/connect.c", '#include <rdma/rdma_cma.h>\n#include "rdma/rdma.h"\n', None),
+    ("rdma/connect.c", '#include <rdma/rdma_cma.h>\n#include <netdb.h>\n#include "rdma/rdma.h"\n', None),
     ("tcp/tcp.c", "#include <gnutls/gnutls.h>\n#include <sys/un.h>\n", None),
     ("perf/bare_copy.c", "#include <sys/socket.h>\n#include <netinet/tcp.h>\n", None),
     ("tests/full.c", "\n" * 1000, None),
