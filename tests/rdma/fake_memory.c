@@ -202,6 +202,23 @@ struct fake_placement *fake_place_later(struct fake_placements *list, struct fak
     return placement;
 }
 
+void fake_place_shuffle(struct fake_placements *list, struct fake_placement *last)
+{
+    struct fake_placement *before = NULL, *placement;
+    uint64_t seen = 1;
+    STAILQ_FOREACH (placement, list, link) {
+        if (!fake_random(++seen))
+            before = placement;
+    }
+    if (before == last)
+        return;
+    STAILQ_REMOVE(list, last, fake_placement, link);
+    if (before)
+        STAILQ_INSERT_AFTER(list, before, last, link);
+    else
+        STAILQ_INSERT_HEAD(list, last, link);
+}
+
 void fake_place(struct fake_placements *list, const struct fake_mr *mr)
 {
     struct fake_placements left = STAILQ_HEAD_INITIALIZER(left);

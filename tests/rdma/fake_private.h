@@ -85,6 +85,8 @@ struct fake_mr *fake_mr_by_rkey(uint32_t rkey);
 /* Queues bytes (NULL: to be filled in by the caller) behind the others. */
 struct fake_placement *fake_place_later(struct fake_placements *list, struct fake_mr *mr, uint8_t *to,
                                         const void *bytes, size_t size);
+/* Moves the last one to any place among the others. */
+void fake_place_shuffle(struct fake_placements *list, struct fake_placement *last);
 /* Carries out all (mr NULL), or those into mr. */
 void fake_place(struct fake_placements *list, const struct fake_mr *mr);
 void fake_place_drop(struct fake_placements *list);

@@ -6,6 +6,7 @@
  *   - a WRITE's bytes are invisible to the responder until it has polled a later receive completion of the same queue
  *     pair, or tears down (queue pair in error or destroyed, memory deregistered); the requester's completion may have
  *     been polled long before;
+ *   - WRITEs into memory registered with IBV_ACCESS_RELAXED_ORDERING arrive in any order;
  *   - queue pairs advance in random order, work requests of one in order; the memory of a request is read when it is
  *     executed and not when it is posted;
  *   - a slot of a send queue is free when a completion at or behind it was polled, one of a receive queue when its own

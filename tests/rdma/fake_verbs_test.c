@@ -103,6 +103,35 @@ Test(fake_verbs, acknowledged_writes_land_at_the_latest_with_the_end_of_queue_pa
     close_scene();
 }
 
+/* Sixteen writes to one byte, behind the send that makes them visible: which of them was the last? */
+static uint8_t last_of_many(unsigned access)
+{
+    open_scene();
+    struct ibv_mr *mr = ibv_reg_mr(s.b.pd, s.b.memory, 4096, access);
+    struct end to = {.memory = s.b.memory, .mr = mr};
+    scene_recv(&s.b, 10, 5000, 100);
+    for (unsigned i = 0; i < 16; i++) {
+        scene_write(&s.a, i, i, 1, &to, 0, IBV_SEND_SIGNALED);
+        scene_poll(s.a.send_cq);
+    }
+    scene_send(&s.a, 20, 0, 1, 0);
+    scene_poll(s.b.recv_cq);
+    uint8_t last = s.b.memory[0];
+    ibv_dereg_mr(mr);
+    close_scene();
+    return last;
+}
+
+Test(fake_verbs, writes_keep_their_order_but_for_relaxed_ordering)
+{
+    unsigned access = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE, relaxed = 0;
+    for (unsigned i = 0; i < 10; i++) {
+        cr_assert_eq(last_of_many(access), 16);
+        relaxed += last_of_many(access | IBV_ACCESS_RELAXED_ORDERING) != 16;
+    }
+    cr_assert_gt(relaxed, 0);
+}
+
 Test(fake_verbs, memory_is_read_when_the_request_is_executed)
 {
     open_scene();

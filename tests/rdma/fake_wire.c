@@ -219,7 +219,10 @@ static int execute_write(struct fake_qp *qp, struct fake_qp *peer, const struct 
         return status ? status : not_ready(qp, now);
     if (wr->size) {
         uint8_t *to = fake_mr_at(mr, wr->remote, wr->size);
-        gather(wr, fake_place_later(&peer->withheld, mr, to, NULL, wr->size)->bytes);
+        struct fake_placement *placement = fake_place_later(&peer->withheld, mr, to, NULL, wr->size);
+        gather(wr, placement->bytes);
+        if (mr->access & IBV_ACCESS_RELAXED_ORDERING)
+            fake_place_shuffle(&peer->withheld, placement);
         if (fake.setup.prompt_writes)
             fake_place(&peer->withheld, NULL);
     }
