@@ -206,7 +206,8 @@ void fake_place_shuffle(struct fake_placements *list, struct fake_placement *las
 {
     struct fake_placement *before = NULL, *placement;
     uint64_t seen = 1;
-    STAILQ_FOREACH (placement, list, link) {
+    STAILQ_FOREACH(placement, list, link)
+    {
         if (!fake_random(++seen))
             before = placement;
     }
