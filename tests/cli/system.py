@@ -18,6 +18,7 @@ HERE = Path(__file__).resolve().parent
 sys.dont_write_bytecode = True
 sys.path[:0] = [str(HERE), str(HERE.parent / "runner")]
 import demo_cases  # noqa: E402
+import devices_cases  # noqa: E402
 import hostile_cases  # noqa: E402
 import kvm_cases  # noqa: E402
 import limit_cases  # noqa: E402
@@ -56,7 +57,7 @@ def main():
     writer = tap.Writer()
     if arguments.nobody and os.geteuid() != 0:
         arguments.nobody = False  # this is a user without privileges already
-    modules = [usage_cases, demo_cases, kvm_cases, transfer_cases, limit_cases, hostile_cases]
+    modules = [usage_cases, devices_cases, demo_cases, kvm_cases, transfer_cases, limit_cases, hostile_cases]
     if arguments.tracker or arguments.nobody:
         modules = [demo_cases]
     cases = [case for module in modules for case in module.CASES]
