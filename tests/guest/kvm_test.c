@@ -420,10 +420,10 @@ Test(kvm, stopping_is_quick_whether_processors_sleep_or_write)
 
 static struct kvm_guest *new_destination(bool keep_image)
 {
-    struct kvm_destination_config config;
+    struct incoming_config config;
     struct kvm_guest *guest = NULL;
     struct godwit_error error = {0};
-    kvm_destination_config_init(&config);
+    incoming_config_init(&config);
     config.keep_image = keep_image;
     enum godwit_err err = kvm_guest_new_destination(&guest, &config, &error);
     if (err && strstr(error.text, "/dev/kvm"))
