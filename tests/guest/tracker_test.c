@@ -337,7 +337,8 @@ static void check_punched(enum godwit_tracker_kind kind, enum memory_backing bac
     memset(ram.addr, 1, ram.size);
     start(tracker, &ram);
     ((char *)ram.addr)[64 * 4096] = 2; /* one of the punched is dirty */
-    cr_assert_eq(madvise((char *)ram.addr + 64 * 4096, 64 * 4096, backing == MEMORY_ANON ? MADV_DONTNEED : MADV_REMOVE), 0);
+    int advice = backing == MEMORY_ANON ? MADV_DONTNEED : MADV_REMOVE;
+    cr_assert_eq(madvise((char *)ram.addr + 64 * 4096, 64 * 4096, advice), 0);
     sync_count(tracker, &ram, bitmap);
     for (unsigned page = 64; page < 128; page += 7) {
         ((char *)ram.addr)[page * 4096] = 3;
