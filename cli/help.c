@@ -168,6 +168,8 @@ void help_command(FILE *out, const struct arg_command *command)
     put_options(out, "Migration, source:", command->side, GODWIT_SIDE_SOURCE, false);
     put_options(out, "Migration, destination:", command->side, GODWIT_SIDE_DESTINATION, false);
     put_options(out, "Unstable and for tests:", command->side, GODWIT_SIDE_BOTH, true);
+    if (!command->side)
+        return;
     fputs("\nSizes and rates take K, M, G, T (binary), times take ms or s. Names, units, ranges and defaults\n"
           "are QEMU's where QEMU has the option.\n",
           out);
@@ -181,8 +183,8 @@ void help_all(FILE *out, const struct arg_command *const commands[], unsigned co
           "Moves the memory of a running guest to another host while the guest runs.\n\n",
           out);
     for (unsigned i = 0; i < count; i++) {
-        fprintf(out, "  %-6s", commands[i]->name);
-        put_wrapped(out, commands[i]->summary, 8, 8);
+        fprintf(out, "  %-8s", commands[i]->name);
+        put_wrapped(out, commands[i]->summary, 10, 10);
     }
     fputs("\nURIs: tcp:HOST:PORT, unix:PATH\n"
           "Exit codes: 0 done; 1 failed, the guest is safe on the source; 2 usage; 3 outcome unknown\n",

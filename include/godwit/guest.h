@@ -28,9 +28,9 @@ enum {
 };
 
 enum godwit_block_content {
-    GODWIT_BLOCK_FRESH, /* reads as zero everywhere: zero pages need not be stored */
-    GODWIT_BLOCK_USED,  /* anything: every zero page is stored */
-    GODWIT_BLOCK_SCRATCH, /* nobody will read it, and it may take less room than it shows: zero pages need not be stored */
+    GODWIT_BLOCK_FRESH,   /* reads as zero everywhere: zero pages need not be stored */
+    GODWIT_BLOCK_USED,    /* anything: every zero page is stored */
+    GODWIT_BLOCK_SCRATCH, /* nobody will read it, and it may take less room than it shows: as for FRESH */
 };
 
 enum godwit_block_presence {

@@ -18,6 +18,7 @@ HERE = Path(__file__).resolve().parent
 sys.dont_write_bytecode = True
 sys.path[:0] = [str(HERE), str(HERE.parent / "runner")]
 import demo_cases  # noqa: E402
+import devices_cases  # noqa: E402
 import hostile_cases  # noqa: E402
 import kvm_cases  # noqa: E402
 import limit_cases  # noqa: E402
@@ -54,7 +55,7 @@ def main():
     arguments = parse_arguments()
     words = arguments.words
     writer = tap.Writer()
-    modules = [usage_cases, demo_cases, kvm_cases, transfer_cases, limit_cases, hostile_cases]
+    modules = [usage_cases, devices_cases, demo_cases, kvm_cases, transfer_cases, limit_cases, hostile_cases]
     if arguments.tracker or arguments.nobody:
         modules = [demo_cases, transfer_cases, limit_cases, hostile_cases]  # what words are refused is the same for all
     public = tempfile.TemporaryDirectory(prefix="godwit-cli-")

@@ -1,5 +1,6 @@
 /*
- * A whole migration in one process: two test guests, a source in the caller's thread, a destination that serves in another.
+ * A whole migration in one process: two test guests, a source in the caller's thread, a destination that serves in
+ * another.
  *
  *   scene_init -> (change guests, options, rules) -> scene_open -> scene_run, or serve, migrate, join -> scene_close
  *

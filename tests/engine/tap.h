@@ -1,6 +1,6 @@
 /*
- * A transport that shows each record to a rule before it passes, and lets the rule swallow it or cut the connection there.
- * It wraps what the source connects; it understands hellos, control records and data records.
+ * A transport that shows each record to a rule before it passes, and lets the rule swallow it or cut the connection
+ * there. It wraps what the source connects; it understands hellos, control records and data records.
  */
 #ifndef TESTS_ENGINE_TAP_H
 #define TESTS_ENGINE_TAP_H

@@ -1,8 +1,8 @@
 /*
- * A small guest for tests of whole migrations: blocks of odd sizes with holes on memfds, a writer thread, an exact dirty log
- * of its own (one flag per page), device state in streams of 0, 1, 600 KiB and one that is saved while the guest runs. It
- * notes the order of all calls, fails the n-th call of an operation on demand, keeps a copy of its memory as of stop, and
- * compares on resume. Plain C: the stress program uses it too.
+ * A small guest for tests of whole migrations: blocks of odd sizes with holes on memfds, a writer thread, an exact
+ * dirty log of its own (one flag per page), device state in streams of 0, 1, 600 KiB and one that is saved while the
+ * guest runs. It notes the order of all calls, fails the n-th call of an operation on demand, keeps a copy of its
+ * memory as of stop, and compares on resume. Plain C: the stress program uses it too.
  */
 #ifndef TESTS_ENGINE_TEST_GUEST_H
 #define TESTS_ENGINE_TEST_GUEST_H

@@ -1,8 +1,8 @@
 /*
- * The golden vectors against the code: every good file decodes and encodes to the same bytes, every bad one is refused with
- * the code it names. Control records of a source and data records go through the real readers, session/control.c with
- * engine/destination_records.c and multifd/recv.c; the reader of a destination's records is private to a running source,
- * and peers.py plays those files to one.
+ * The golden vectors against the code: every good file decodes and encodes to the same bytes, every bad one is refused
+ * with the code it names. Control records of a source and data records go through the real readers, session/control.c
+ * with engine/destination_records.c and multifd/recv.c; the reader of a destination's records is private to a running
+ * source, and peers.py plays those files to one.
  */
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
@@ -342,7 +342,8 @@ static enum godwit_err wait_failure(struct reader *reader, struct channel *chann
     pthread_mutex_lock(&reader->destination.lock);
     int waited = 0;
     while (reader->session->failure.code == GODWIT_OK && waited == 0)
-        waited = pthread_cond_clockwait(&reader->destination.changed, &reader->destination.lock, CLOCK_MONOTONIC, &until);
+        waited = pthread_cond_clockwait(&reader->destination.changed, &reader->destination.lock, CLOCK_MONOTONIC,
+                                        &until);
     enum godwit_err code = reader->session->failure.code;
     pthread_mutex_unlock(&reader->destination.lock);
     return code;
