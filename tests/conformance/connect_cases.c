@@ -17,7 +17,7 @@ static void refused_when_nobody_listens(struct pair *pair)
     pair->listener = NULL;
     struct godwit_error error;
     uint64_t start = clock_now_ms();
-    enum godwit_err err = transport_connect(pair->transport, &pair->address, 150, NULL, &pair->a, &error);
+    enum godwit_err err = transport_connect(pair->transport, &pair->address, NULL, 150, NULL, &pair->a, &error);
     cr_assert_eq(err, GODWIT_ERR_REFUSED, "%s", error.text);
     cr_assert_null(pair->a);
     uint64_t took = clock_now_ms() - start;
@@ -30,7 +30,7 @@ static void refused_when_nobody_listens(struct pair *pair)
 
 static void connect_in_no_time_works_or_times_out(struct pair *pair)
 {
-    enum godwit_err err = transport_connect(pair->transport, &pair->address, 0, NULL, &pair->a, NULL);
+    enum godwit_err err = transport_connect(pair->transport, &pair->address, NULL, 0, NULL, &pair->a, NULL);
     cr_assert(!err || err == GODWIT_ERR_UNREACHABLE);
 }
 
@@ -43,7 +43,7 @@ struct connector {
 static void *connect_thread(void *argument)
 {
     struct connector *c = argument;
-    c->err = transport_connect(c->pair->transport, &c->pair->address, 10000, &c->cancel, &c->pair->a, NULL);
+    c->err = transport_connect(c->pair->transport, &c->pair->address, NULL, 10000, &c->cancel, &c->pair->a, NULL);
     return NULL;
 }
 
@@ -124,13 +124,13 @@ static void foreign_scheme_is_refused(struct pair *pair)
     struct address address;
     struct godwit_error error;
     cr_assert_eq(address_parse("rdma:127.0.0.1:1", &address, NULL), GODWIT_OK);
-    cr_assert_eq(transport_connect(pair->transport, &address, 1000, NULL, &pair->a, &error), GODWIT_ERR_INVALID);
+    cr_assert_eq(transport_connect(pair->transport, &address, NULL, 1000, NULL, &pair->a, &error), GODWIT_ERR_INVALID);
     cr_assert(strstr(error.text, "rdma"), "%s", error.text);
 }
 
 static void unaccepted_connections_are_closed(struct pair *pair)
 {
-    cr_assert_eq(transport_connect(pair->transport, &pair->address, 5000, NULL, &pair->a, NULL), GODWIT_OK);
+    cr_assert_eq(transport_connect(pair->transport, &pair->address, NULL, 5000, NULL, &pair->a, NULL), GODWIT_OK);
     listener_free(pair->listener);
     pair->listener = NULL;
     char byte;
@@ -142,7 +142,7 @@ static void many_connections_queue_up(struct pair *pair)
 {
     struct channel *ends[16] = {0};
     for (unsigned i = 0; i < 8; i++)
-        cr_assert_eq(transport_connect(pair->transport, &pair->address, 5000, NULL, &ends[i], NULL), GODWIT_OK);
+        cr_assert_eq(transport_connect(pair->transport, &pair->address, NULL, 5000, NULL, &ends[i], NULL), GODWIT_OK);
     for (unsigned i = 8; i < 16; i++)
         cr_assert_eq(listener_accept(pair->listener, 5000, &ends[i], NULL), GODWIT_OK);
     for (unsigned i = 0; i < 16; i++)

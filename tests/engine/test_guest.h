@@ -45,6 +45,7 @@ struct test_guest {
     struct godwit_guest guest; /* what the library gets */
     struct godwit_guest_ops ops;
     struct godwit_block blocks[TEST_BLOCKS];
+    int fds[TEST_BLOCKS]; /* of the blocks, shown to the library or not */
     const char *streams[TEST_STREAMS];
     uint8_t *state[TEST_STREAMS];
     size_t state_size[TEST_STREAMS], state_saved[TEST_STREAMS];
@@ -85,6 +86,11 @@ void test_guest_boot(struct test_guest *guest);
 void test_guest_start_writer(struct test_guest *guest);
 /* Writes one page now, as the guest. */
 void test_guest_write(struct test_guest *guest, unsigned block, uint64_t page, uint64_t value);
+
+/* Source: a range of a block becomes a hole. */
+void test_guest_empty(struct test_guest *guest, unsigned block, uint64_t first, uint64_t pages);
+/* The library sees no descriptors, as if the memory were private. */
+void test_guest_hide_descriptors(struct test_guest *guest);
 
 /* Destination: junk in all memory, and says so. */
 void test_guest_use_up(struct test_guest *guest);

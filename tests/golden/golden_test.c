@@ -15,6 +15,7 @@
 #include "multifd/bitmap.h"
 #include "multifd/packet.h"
 #include "session/hello.h"
+#include "session/registration.h"
 #include "tests/golden/vector.h"
 #include "tests/lib/pair.h"
 #include "transport/clock.h"
@@ -131,7 +132,22 @@ static size_t copy_integers(const uint8_t *body, size_t size, const char *widths
     return (size_t)(out.at - again);
 }
 
-/* A code or number, a size, and that many bytes. */
+static size_t copy_key(const uint8_t *body, size_t size, uint8_t *again)
+{
+    struct slice_key key;
+    cr_assert_eq(slice_key_decode(body, size, &key, NULL), GODWIT_OK);
+    return slice_key_encode(&key, again);
+}
+
+static size_t copy_register(const uint8_t *body, size_t size, uint8_t *again)
+{
+    struct register_run runs[REGISTER_RUNS_MAX];
+    unsigned count;
+    cr_assert_eq(register_decode(body, size, runs, &count, NULL), GODWIT_OK);
+    return register_encode(runs, count, again);
+}
+
+/* A code, a size, and that many bytes. */
 static size_t copy_sized(const uint8_t *body, size_t size, uint8_t *again)
 {
     size_t head = copy_integers(body, size, "22", again);
@@ -171,8 +187,9 @@ static size_t copy_body(uint16_t type, const uint8_t *body, size_t size, uint8_t
 {
     switch (type) {
     case RECORD_HEARTBEAT: return copy_integers(body, size, "88", again);
-    case RECORD_ERROR:
-    case RECORD_KEY: return copy_sized(body, size, again);
+    case RECORD_ERROR: return copy_sized(body, size, again);
+    case RECORD_KEY: return copy_key(body, size, again);
+    case RECORD_REGISTER: return copy_register(body, size, again);
     case RECORD_OFFER: return copy_offer(body, size, again);
     case RECORD_ACCEPT: return copy_accept(body, size, again);
     case RECORD_EPOCH_ACK: return copy_integers(body, size, "48", again);
