@@ -60,7 +60,8 @@ static enum godwit_err unknown(const struct arg_command *command, const char *na
 
     unsigned count;
     const struct godwit_option *table = godwit_option_table(&count);
-    nearest_offer(&nearest, "channels");
+    if (command->side)
+        nearest_offer(&nearest, "channels");
     nearest_offer(&nearest, "help");
     for (unsigned i = 0; i < count; i++)
         if (table[i].side & command->side)
@@ -179,7 +180,7 @@ static enum godwit_err parse_switch(const struct arg_command *command, const str
         return store(spec, settings, typed, error);
     }
     const struct godwit_option *option = find_option(typed->name);
-    if (!option)
+    if (!option || !command->side)
         return unknown(command, typed->name, error);
     *consumed = !typed->attached;
     return set_option(command, option, typed, error);

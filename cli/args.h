@@ -50,7 +50,7 @@ struct arg_command {
     struct arg_group groups[ARGS_GROUPS_MAX];
     unsigned group_count;
     bool takes_uri;                /* exactly one positional argument, else none */
-    enum godwit_option_side side;  /* which of the library's options belong here */
+    enum godwit_option_side side;  /* which of the library's options belong here; 0: none */
     const char *other_side;        /* the command that takes the rest of them; NULL when this one takes all */
     struct godwit_options *options; /* receives them; borrowed */
 };

@@ -143,15 +143,15 @@ static enum godwit_err collect(struct run *run, struct godwit_error *error)
 static void verify(struct run *run)
 {
     uint64_t begin = clock_now_ns();
-    struct process_counters truth;
-    bool has_truth = source_guest_counters(run->guest, &truth);
+    struct process_counters counters;
+    struct verify_truth truth = {.counters = source_guest_counters(run->guest, &counters) ? &counters : NULL,
+                                 .who = run->guest_options.type == GUEST_KVM ? "processor" : "worker"};
     struct godwit_error error = {0};
     if (collect(run, &error)) {
         run->verdict.verified = false;
         snprintf(run->verdict.text, sizeof run->verdict.text, "not compared: %s", error.text);
     } else {
-        verify_judge(&run->demo.account->claim, &run->mine, &run->demo.theirs, has_truth ? &truth : NULL,
-                     &run->verdict);
+        verify_judge(&run->demo.account->claim, &run->mine, &run->demo.theirs, &truth, &run->verdict);
     }
     run->verify_ms = (clock_now_ns() - begin + 999999) / 1000000;
     run->judged = true;

@@ -46,8 +46,8 @@ static enum godwit_err new_arrival(const struct guest_options *options, struct a
         return sink_guest_new(&out->sink, &config, error);
     }
     if (options->type == GUEST_KVM) {
-        struct kvm_destination_config config;
-        kvm_destination_config_init(&config);
+        struct incoming_config config;
+        incoming_config_init(&config);
         config.backing = backing;
         config.keep_image = true;
         enum godwit_err err = kvm_guest_new_destination(&out->kvm, &config, error);
@@ -55,8 +55,8 @@ static enum godwit_err new_arrival(const struct guest_options *options, struct a
     }
     struct process_destination_config config;
     process_destination_config_init(&config);
-    config.backing = backing;
-    config.keep_image = true;
+    config.memory.backing = backing;
+    config.memory.keep_image = true;
     if (options->witness) {
         enum godwit_err err = witness_open(options->witness, WITNESS_DESTINATION, &out->witness, error);
         if (err)

@@ -66,12 +66,13 @@ static void put_spec(FILE *out, const struct arg_spec *spec)
     put_entry(out, spec->name, value, text);
 }
 
-/* A rate in the largest binary unit that shows it exactly; other kinds as they are. */
+/* A rate or size in the largest binary unit that shows it exactly; other kinds as they are. */
 static void put_number(const struct godwit_option *option, uint64_t n, char *text, size_t size)
 {
     static const char suffix[] = {'\0', 'K', 'M', 'G', 'T'};
     unsigned unit = 0;
-    while (option->kind == GODWIT_OPTION_RATE && n && n % 1024 == 0 && unit + 1 < sizeof suffix) {
+    bool binary = option->kind == GODWIT_OPTION_RATE || option->kind == GODWIT_OPTION_SIZE;
+    while (binary && n && n % 1024 == 0 && unit + 1 < sizeof suffix) {
         n /= 1024;
         unit++;
     }
@@ -87,6 +88,7 @@ static void describe_range(const struct godwit_option *option, char *text, size_
     put_number(option, option->standard, standard, sizeof standard);
     const char *unit = option->kind == GODWIT_OPTION_MS     ? " ms"
                        : option->kind == GODWIT_OPTION_RATE ? " bytes/s"
+                       : option->kind == GODWIT_OPTION_SIZE ? " bytes"
                                                             : "";
     if (option->max >= INT64_MAX)
         snprintf(text, size, "From %s%s, default %s", low, unit, standard);
@@ -101,6 +103,8 @@ static const char *value_name(const struct godwit_option *option)
         return "MS";
     case GODWIT_OPTION_RATE:
         return "BYTES/s";
+    case GODWIT_OPTION_SIZE:
+        return "BYTES";
     case GODWIT_OPTION_ENUM:
         return "NAME";
     case GODWIT_OPTION_COUNT:
@@ -168,6 +172,8 @@ void help_command(FILE *out, const struct arg_command *command)
     put_options(out, "Migration, source:", command->side, GODWIT_SIDE_SOURCE, false);
     put_options(out, "Migration, destination:", command->side, GODWIT_SIDE_DESTINATION, false);
     put_options(out, "Unstable and for tests:", command->side, GODWIT_SIDE_BOTH, true);
+    if (!command->side)
+        return;
     fputs("\nSizes and rates take K, M, G, T (binary), times take ms or s. Names, units, ranges and defaults\n"
           "are QEMU's where QEMU has the option.\n",
           out);
@@ -181,8 +187,8 @@ void help_all(FILE *out, const struct arg_command *const commands[], unsigned co
           "Moves the memory of a running guest to another host while the guest runs.\n\n",
           out);
     for (unsigned i = 0; i < count; i++) {
-        fprintf(out, "  %-6s", commands[i]->name);
-        put_wrapped(out, commands[i]->summary, 8, 8);
+        fprintf(out, "  %-8s", commands[i]->name);
+        put_wrapped(out, commands[i]->summary, 10, 10);
     }
     fputs("\nURIs: tcp:HOST:PORT, unix:PATH\n"
           "Exit codes: 0 done; 1 failed, the guest is safe on the source; 2 usage; 3 outcome unknown\n",

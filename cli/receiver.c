@@ -38,8 +38,8 @@ static enum sink_mode sink_mode(const struct receiver_config *config)
 
 static enum godwit_err new_kvm(struct receiver *receiver, struct godwit_error *error)
 {
-    struct kvm_destination_config config;
-    kvm_destination_config_init(&config);
+    struct incoming_config config;
+    incoming_config_init(&config);
     config.prealloc = receiver->config.prealloc;
     enum godwit_err err = kvm_guest_new_destination(&receiver->kvm, &config, error);
     return err ? error_prefix(error, "--guest kvm") : GODWIT_OK;
@@ -52,7 +52,7 @@ static enum godwit_err renew(struct receiver *receiver, struct godwit_error *err
     if (config->type == RECEIVER_PROCESS) {
         struct process_destination_config process;
         process_destination_config_init(&process);
-        process.prealloc = config->prealloc;
+        process.memory.prealloc = config->prealloc;
         process.witness = receiver->witness;
         return process_guest_new_destination(&receiver->process, &process, error);
     }

@@ -29,7 +29,7 @@ bool source_guest_runs(const struct source_guest *guest, int timeout_ms);
 /* After a failed migration: looks whether the guest runs, and says so as the end of a sentence. "" for NULL. */
 const char *source_guest_fate(const struct source_guest *guest);
 
-/* --check of a guest that stayed here: does it run, and is its memory what its counters say? It is stopped afterwards. */
+/* --check of a guest that stayed here: does it run, and is its memory what its counters say? It is stopped then. */
 enum godwit_err source_guest_check(struct source_guest *guest, struct report_check *out, struct godwit_error *error);
 
 /* The counters, exact while the guest is stopped; false for a guest that has none. */

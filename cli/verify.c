@@ -83,32 +83,34 @@ static bool same_plan(const struct process_counters *a, const struct process_cou
            a->pattern == b->pattern && a->threads == b->threads;
 }
 
-static void judge_state(const struct process_counters *loaded, const struct process_counters *truth,
+static void judge_state(const struct process_counters *loaded, const struct verify_truth *source,
                         struct verify_verdict *out)
 {
+    const struct process_counters *truth = source->counters;
     if (!same_plan(loaded, truth)) {
         find(out, "the device state that was loaded is not the source's");
         return;
     }
     unsigned differ = 0, first = 0;
-    for (unsigned worker = truth->threads; worker-- > 0;)
-        if (loaded->steps[worker] != truth->steps[worker]) {
+    for (unsigned i = truth->threads; i-- > 0;)
+        if (loaded->steps[i] != truth->steps[i]) {
             differ++;
-            first = worker;
+            first = i;
         }
     if (differ)
-        find(out, "%u of %u counters of the device state differ, worker %u was loaded at step %" PRIu64
-             " and stopped at %" PRIu64, differ, truth->threads, first, loaded->steps[first], truth->steps[first]);
+        find(out, "%u of %u counters of the device state differ, %s %u was loaded at step %" PRIu64
+             " and stopped at %" PRIu64, differ, truth->threads, source->who, first, loaded->steps[first],
+             truth->steps[first]);
 }
 
 void verify_judge(const struct verify_claim *claim, const struct verify_prints *mine,
-                  const struct verify_prints *theirs, const struct process_counters *truth, struct verify_verdict *out)
+                  const struct verify_prints *theirs, const struct verify_truth *truth, struct verify_verdict *out)
 {
     *out = (struct verify_verdict){.pages = mine->pages};
     judge_memory(mine, theirs, out);
-    if (truth && !claim->has_counters)
+    if (truth->counters && !claim->has_counters)
         find(out, "the destination loaded no device state");
-    else if (truth)
+    else if (truth->counters)
         judge_state(&claim->loaded, truth, out);
     if (!claim->checks)
         find(out, "%s", claim->check_text);
@@ -117,5 +119,5 @@ void verify_judge(const struct verify_claim *claim, const struct verify_prints *
     out->verified = out->text[0] == '\0';
     if (out->verified)
         find(out, "all %" PRIu64 " pages identical%s", out->pages,
-             truth ? ", device state equal, the guest runs on" : "");
+             truth->counters ? ", device state equal, the guest runs on" : "");
 }

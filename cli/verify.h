@@ -56,8 +56,14 @@ enum godwit_err verify_prints_map(struct verify_prints *prints, uint64_t pages, 
 /* The memory of a guest with one block. */
 struct process_view verify_view(const struct godwit_block *block);
 
-/* mine: of the stopped source; truth: its counters, NULL for a guest without. */
+/* What the stopped source knows of its guest. */
+struct verify_truth {
+    const struct process_counters *counters; /* NULL: the guest has none */
+    const char *who;                         /* counts in it, for messages: "worker", "processor" */
+};
+
+/* mine: of the stopped source. */
 void verify_judge(const struct verify_claim *claim, const struct verify_prints *mine,
-                  const struct verify_prints *theirs, const struct process_counters *truth, struct verify_verdict *out);
+                  const struct verify_prints *theirs, const struct verify_truth *truth, struct verify_verdict *out);
 
 #endif

@@ -10,7 +10,8 @@
  * it only a guest that cannot be resumed is a failure, and then too it has never run.
  *
  * Teardown: under the lock the session becomes unreachable for the door; then receivers are joined, then the control
- * thread, and only then either is freed; then nobody holds a pointer to the session but the caller.
+ * thread, then who registers memory, and only then any of them is freed; then nobody holds a pointer to the session but
+ * the caller. Registrations go last, and before a guest that failed gives its memory back.
  */
 #include "engine/destination.h"
 
@@ -78,6 +79,26 @@ static bool is_told_to_run(const struct session *session)
     return session->past->fate == FATE_RUN_TAKEN;
 }
 
+/* Under the lock. */
+static enum godwit_err check_locked(struct session *session, struct godwit_error *error)
+{
+    if (session->failure.code != GODWIT_OK) {
+        *error = session->failure;
+        return error->code;
+    }
+    if (atomic_load(&session->destination->cancel))
+        return error_set(error, GODWIT_ERR_CANCELLED, "cancelled at the destination");
+    return GODWIT_OK;
+}
+
+enum godwit_err session_check(struct session *session, struct godwit_error *error)
+{
+    pthread_mutex_lock(&session->destination->lock);
+    enum godwit_err err = check_locked(session, error);
+    pthread_mutex_unlock(&session->destination->lock);
+    return err;
+}
+
 /* Waits until `ready`, a failure, a cancel, or the deadline; 0: the heartbeat alone bounds it. */
 static enum godwit_err wait_for(struct session *session, bool (*ready)(const struct session *), int timeout_ms,
                                 const char *what, struct godwit_error *error)
@@ -87,14 +108,10 @@ static enum godwit_err wait_for(struct session *session, bool (*ready)(const str
     enum godwit_err err = GODWIT_OK;
     pthread_mutex_lock(&destination->lock);
     while (err == GODWIT_OK && !ready(session)) {
-        if (session->failure.code != GODWIT_OK) {
-            *error = session->failure;
-            err = error->code;
-        } else if (atomic_load(&destination->cancel)) {
-            err = error_set(error, GODWIT_ERR_CANCELLED, "cancelled at the destination");
-        } else if (timeout_ms > 0 && clock_left_ms(deadline) == 0) {
+        err = check_locked(session, error);
+        if (err == GODWIT_OK && timeout_ms > 0 && clock_left_ms(deadline) == 0)
             err = error_set(error, GODWIT_ERR_TIMEOUT, "the source did not %s within %d ms", what, timeout_ms);
-        } else {
+        if (err == GODWIT_OK) {
             struct timespec until = clock_timespec(clock_now_ns() + DESTINATION_TICK_MS * UINT64_C(1000000));
             pthread_cond_clockwait(&destination->changed, &destination->lock, CLOCK_MONOTONIC, &until);
         }
@@ -120,16 +137,15 @@ static enum godwit_err check_all_received(struct session *session, struct godwit
     return GODWIT_OK;
 }
 
-/* Everything is placed; nobody but this side can write guest memory afterwards. */
+/*
+ * Everything is placed; nobody but this side can write guest memory afterwards: without its channels the source has no way
+ * to use the keys it holds. To release the registrations takes long, and can wait until the guest runs.
+ */
 static enum godwit_err finish_memory(struct session *session, struct godwit_error *error)
 {
-    multifd_recv_stop(session->recv);
-    pthread_mutex_lock(&session->destination->lock);
-    for (unsigned i = 0; i < session->ram->count; i++) {
-        mr_free(session->ram->blocks[i].mr);
-        session->ram->blocks[i].mr = NULL;
-    }
-    pthread_mutex_unlock(&session->destination->lock);
+    if (session->registrar != NULL)
+        registrar_stop(session->registrar);
+    multifd_recv_close(session->recv);
     return check_all_received(session, error);
 }
 
@@ -240,6 +256,7 @@ static void sum_channels(const struct session *session, struct godwit_info *info
 {
     if (session == NULL || session->recv == NULL)
         return;
+    info->pinned_bytes = session->registrar != NULL ? registrar_info(session->registrar).bytes : 0;
     struct godwit_ram_info *ram = &info->ram;
     info->channel_count = session->offer.channels;
     ram->page_size = GODWIT_PAGE_SIZE;
@@ -264,8 +281,11 @@ static void tear_down(struct session *session)
     pthread_mutex_unlock(&destination->lock);
     if (session->recv != NULL)
         multifd_recv_stop(session->recv); /* they acknowledge by the control connection */
-    control_free(session->control);       /* which counts their progress */
-    multifd_recv_free(session->recv);
+    if (session->control != NULL)
+        control_stop(session->control);   /* which counts their progress, and asks for slices */
+    registrar_free(session->registrar);   /* which sends keys */
+    control_free(session->control);
+    multifd_recv_free(session->recv);     /* before the registrations: no put finds its memory gone */
     ram_free(session->ram);
     domain_free(session->domain);
     session_free(session);
@@ -386,22 +406,25 @@ enum godwit_err godwit_destination_listen(struct godwit_destination *destination
 {
     if (destination->admission != NULL)
         return error_set(error, GODWIT_ERR_BUSY, "the destination listens already");
-    enum godwit_err err = address_parse(uri, &destination->address, error);
-    destination->transport = destination->transport_override;
-    if (err == GODWIT_OK && destination->transport == NULL)
-        err = transports_find(&destination->address, &destination->transport, error);
+    struct address address;
+    struct transports *transports = &destination->transports;
+    enum godwit_err err = address_parse(uri, &address, error);
+    if (err == GODWIT_OK && destination->control_override == NULL)
+        err = transports_find(&address, transports, error);
     if (err != GODWIT_OK)
         return err;
+    if (destination->control_override != NULL)
+        transports_use(destination->control_override, destination->data_override, &address, transports);
 
     bool known = godwit_options_is_set(destination->options, "multifd-channels");
     unsigned channels = known ? (unsigned)godwit_options_get(destination->options, "multifd-channels") : 0;
     struct listener *listener;
     struct backlog_warning warning = {0};
-    err = transport_listen(destination->transport, &destination->address, admission_backlog(channels), &listener,
+    err = transport_listen(transports->control, &transports->control_address, admission_backlog(channels), &listener,
                            &warning, error);
     if (err != GODWIT_OK)
         return err;
-    destination->address = *listener_address(listener);
+    address.port = transports->data_address.port = listener_address(listener)->port;
     struct admission_config config = {
         .listener = listener,
         .handshake_ms = options_ms(destination->options, "handshake-timeout"),
@@ -416,7 +439,7 @@ enum godwit_err godwit_destination_listen(struct godwit_destination *destination
         return err;
     }
     char text[ADDRESS_TEXT_MAX];
-    address_format(&destination->address, text);
+    address_format(&address, text);
     if (bound != NULL && bound_size > 0)
         strncpy(bound, text, bound_size - 1)[bound_size - 1] = 0;
     if (warning.text[0] != 0)
@@ -483,7 +506,9 @@ void godwit_destination_free(struct godwit_destination *destination)
     free(destination);
 }
 
-void destination_use_transport(struct godwit_destination *destination, const struct transport *transport)
+void destination_use_transport(struct godwit_destination *destination, const struct transport *control,
+                               const struct transport *data)
 {
-    destination->transport_override = transport;
+    destination->control_override = control;
+    destination->data_override = data;
 }

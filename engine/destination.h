@@ -1,8 +1,8 @@
 /*
  * Private side of the destination. The caller's thread of godwit_destination_serve() walks one session from its OFFER
  * to its end; the door threads of the admission, the control thread and the receivers report to it under the lock.
- * Files: destination.c the public calls and the walk, destination_setup.c up to ACCEPT, destination_door.c who is let
- * in and what past sessions came to, destination_records.c what arrives.
+ * Files: destination.c the public calls and the walk, destination_setup.c up to ACCEPT, destination_register.c
+ * registered memory, destination_door.c who is let in and what past sessions came to, destination_records.c what arrives.
  */
 #ifndef ENGINE_DESTINATION_H
 #define ENGINE_DESTINATION_H
@@ -15,8 +15,10 @@
 #include "engine/guest.h"
 #include "engine/options.h"
 #include "engine/state.h"
+#include "engine/transports.h"
 #include "multifd/ram.h"
 #include "multifd/recv.h"
+#include "multifd/registrar.h"
 #include "session/admission.h"
 #include "session/control.h"
 #include "session/negotiate.h"
@@ -43,7 +45,7 @@ struct session {
 
     /* serving thread only */
     struct control *control;
-    struct domain *domain;
+    char local_host[ADDRESS_HOST_MAX + 1]; /* where the source reached us; "" on transports without hosts */
     bool accepted_memory; /* the guest has to be told if it comes to nothing */
     uint64_t start_ms;
 
@@ -54,7 +56,9 @@ struct session {
     uint32_t commit_epoch, commit_streams;
     struct state_set states;
     struct ram *ram;
-    struct multifd_recv *recv;
+    struct domain *domain;       /* NULL for stream transports; as registrar */
+    struct registrar *registrar;
+    struct multifd_recv *recv;   /* from the decision to accept on */
     struct acceptance acceptance; /* and its tokens */
     unsigned attached;
     struct godwit_error failure; /* the first; code 0: none */
@@ -70,9 +74,8 @@ struct godwit_destination {
     godwit_event_fn *on_event;
     void *opaque;
     struct guest guest;
-    const struct transport *transport;
-    const struct transport *transport_override; /* tests only */
-    struct address address;
+    struct transports transports;
+    const struct transport *control_override, *data_override; /* tests only */
     struct admission *admission;
 
     atomic_bool cancel;
@@ -96,12 +99,23 @@ struct godwit_destination {
 
 uint64_t destination_option(struct godwit_destination *destination, const char *name);
 void session_fail(struct session *session, const struct godwit_error *error);
+/* Has it failed or been cancelled? Serving thread. */
+enum godwit_err session_check(struct session *session, struct godwit_error *error);
 
 /* ---- destination_setup.c; serving thread ---- */
 
 enum godwit_err session_start_control(struct session *session, struct godwit_error *error);
 /* Answers the OFFER that has come with ACCEPT and keys; from here on data channels may attach. */
 enum godwit_err session_answer_offer(struct session *session, struct godwit_error *error);
+
+/* ---- destination_register.c ---- */
+
+/* Serving thread, before ACCEPT: makes the domain, and starts who registers what the source asks for. Nothing to do for
+ * stream transports. */
+enum godwit_err session_register(struct session *session, struct godwit_error *error);
+/* Control thread, under the destination's lock: REGISTER. */
+enum godwit_err session_take_register(struct session *session, const uint8_t *body, uint32_t size,
+                                      struct godwit_error *error);
 
 /* ---- destination_door.c ---- */
 
@@ -124,7 +138,8 @@ uint64_t records_progress(void *opaque);
 void records_marker(void *opaque, unsigned channel, uint32_t epoch);
 void records_receiver_failed(void *opaque, const struct godwit_error *error);
 
-/* Tests only: use this transport whatever the scheme. Before listen. */
-void destination_use_transport(struct godwit_destination *destination, const struct transport *transport);
+/* Tests only: use these whatever the scheme. Before listen. */
+void destination_use_transport(struct godwit_destination *destination, const struct transport *control,
+                               const struct transport *data);
 
 #endif

@@ -48,6 +48,8 @@ static enum godwit_err take_locked(struct session *session, const struct record_
         if (session->recv == NULL || session->committed)
             return error_set(error, GODWIT_ERR_PROTOCOL, "STATE outside of a migration");
         return state_set_add(&session->states, body, header->size, error);
+    case RECORD_REGISTER:
+        return session_take_register(session, body, header->size, error);
     case RECORD_COMMIT:
         return take_commit(session, body, header->size, error);
     case RECORD_RUN:
@@ -134,6 +136,7 @@ uint64_t records_progress(void *opaque)
     struct session *session = opaque;
     pthread_mutex_lock(&session->destination->lock);
     uint64_t progress = session->recv != NULL ? multifd_recv_progress(session->recv) : 0;
+    progress += session->registrar != NULL ? registrar_info(session->registrar).done : 0;
     pthread_mutex_unlock(&session->destination->lock);
     return progress;
 }

@@ -1,6 +1,6 @@
 /*
  * From a control connection to receivers that wait for their channels: start the control thread, check the OFFER, have
- * the guest give its memory, register it where the transport wants that, issue tokens, ACCEPT, publish keys.
+ * the guest give its memory, make ready to register it where the transport wants that, issue tokens, ACCEPT.
  *
  * Failure modes: whatever is wrong with the offer, the memory or the system is one error, which the source's user reads
  * too.
@@ -20,6 +20,7 @@ enum godwit_err session_start_control(struct session *session, struct godwit_err
     struct channel *channel = session->channel;
     session->channel = NULL;
     pthread_mutex_unlock(&destination->lock);
+    strcpy(session->local_host, channel_local_host(channel));
     struct control_config config = {
         .channel = channel,
         .heartbeat_ms = (int)destination_option(destination, "heartbeat-interval"),
@@ -33,20 +34,6 @@ enum godwit_err session_start_control(struct session *session, struct godwit_err
     enum godwit_err err = control_start(&config, &session->control, error);
     if (err != GODWIT_OK)
         channel_free(channel);
-    return err;
-}
-
-static enum godwit_err register_memory(struct session *session, struct ram *ram, struct godwit_error *error)
-{
-    const struct godwit_destination *destination = session->destination;
-    enum godwit_err err = transport_domain(destination->transport, &destination->address, &session->domain, error);
-    if (err == GODWIT_ERR_UNSUPPORTED)
-        return GODWIT_OK;
-    for (unsigned i = 0; i < ram->count && err == GODWIT_OK; i++) {
-        struct ram_block *block = &ram->blocks[i];
-        struct region region = {block->addr, block->pages << PAGE_SHIFT, block->fd, block->fd_offset};
-        err = domain_register(session->domain, &region, REGION_REMOTE_WRITE, &block->mr, error);
-    }
     return err;
 }
 
@@ -102,22 +89,6 @@ static enum godwit_err issue_tokens(struct session *session, struct godwit_error
     return err;
 }
 
-static enum godwit_err send_keys(struct session *session, struct godwit_error *error)
-{
-    enum godwit_err err = GODWIT_OK;
-    for (unsigned i = 0; session->domain != NULL && i < session->ram->count && err == GODWIT_OK; i++) {
-        struct region_key key;
-        mr_export(session->ram->blocks[i].mr, &key);
-        uint8_t bytes[4];
-        struct wire_out out = wire_out(bytes, sizeof bytes);
-        wire_put_u16(&out, (uint16_t)i);
-        wire_put_u16(&out, key.size);
-        struct iovec body[] = {{bytes, sizeof bytes}, {key.bytes, key.size}};
-        err = control_send(session->control, RECORD_KEY, body, 2, error);
-    }
-    return err;
-}
-
 static enum godwit_err send_accept(struct session *session, struct godwit_error *error)
 {
     struct acceptance *acceptance = &session->acceptance;
@@ -149,9 +120,12 @@ enum godwit_err session_answer_offer(struct session *session, struct godwit_erro
     err = accept_memory(session, &ram, error);
     if (err != GODWIT_OK)
         return err;
-    err = register_memory(session, ram, error);
-    if (err == GODWIT_OK && session->domain != NULL)
-        session->acceptance.features = session->offer.features & FEATURE_PLACED;
+    pthread_mutex_lock(&destination->lock);
+    session->ram = ram;
+    pthread_mutex_unlock(&destination->lock);
+    err = session_register(session, error);
+    if (err != GODWIT_OK)
+        return err;
     struct multifd_recv_config config = {
         .ram = ram,
         .count = session->offer.channels,
@@ -163,14 +137,11 @@ enum godwit_err session_answer_offer(struct session *session, struct godwit_erro
     };
     struct multifd_recv *recv = multifd_recv_new(&config);
     pthread_mutex_lock(&destination->lock);
-    session->ram = ram;
     session->recv = recv;
     if (recv != NULL)
         past_add(destination, session, &session->acceptance.tokens[session->offer.channels]);
     pthread_mutex_unlock(&destination->lock);
     if (recv == NULL)
         return error_set(error, GODWIT_ERR_NO_MEMORY, "no memory for %u receivers", config.count);
-    if (err == GODWIT_OK)
-        err = send_accept(session, error);
-    return err == GODWIT_OK ? send_keys(session, error) : err;
+    return send_accept(session, error);
 }

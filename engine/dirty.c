@@ -56,8 +56,8 @@ static void recount(struct dirty *dirty)
         dirty->pages += bitmap_count(dirty->blocks[i].bits, dirty->ram->blocks[i].pages);
 }
 
-static enum godwit_err find_block_data(struct dirty *dirty, const struct guest *guest, unsigned block,
-                                       struct godwit_error *error)
+enum godwit_err dirty_find_block_data(struct dirty *dirty, const struct guest *guest, unsigned block,
+                                      struct godwit_error *error)
 {
     uint64_t pages = dirty->ram->blocks[block].pages;
     for (uint64_t from = 0; from < pages;) {
@@ -80,7 +80,7 @@ enum godwit_err dirty_find_data(struct dirty *dirty, const struct guest *guest, 
 {
     enum godwit_err err = GODWIT_OK;
     for (unsigned i = 0; i < dirty->ram->count && err == GODWIT_OK; i++)
-        err = find_block_data(dirty, guest, i, error);
+        err = dirty_find_block_data(dirty, guest, i, error);
     recount(dirty);
     return err;
 }

@@ -49,6 +49,10 @@ void dirty_free(struct dirty *dirty);           /* NULL allowed */
 /* Makes dirty what may hold data; what is left clear are holes. After dirty_start. */
 enum godwit_err dirty_find_data(struct dirty *dirty, const struct guest *guest, struct godwit_error *error);
 
+/* The part for one block, which may be asked before dirty_start too: what it makes dirty is sent at the latest then. */
+enum godwit_err dirty_find_block_data(struct dirty *dirty, const struct guest *guest, unsigned block,
+                                      struct godwit_error *error);
+
 /* Takes the guest's dirty log and the marks over. *found: pages that were not dirty before. */
 enum godwit_err dirty_sync(struct dirty *dirty, const struct guest *guest, uint64_t *found,
                            struct godwit_error *error);

@@ -17,6 +17,7 @@
 #define COUNT_OF(array) (sizeof(array) / sizeof(array)[0])
 
 static const char *const zero_page_detection[] = {"none", "multifd", NULL};
+static const char *const off_on[] = {"off", "on", NULL};
 
 static const struct godwit_option table[] = {
     {"multifd-channels", GODWIT_OPTION_COUNT, GODWIT_SET_BEFORE, GODWIT_SIDE_BOTH, 1, 255, 2, NULL,
@@ -31,6 +32,10 @@ static const struct godwit_option table[] = {
      "a stop phase that takes longer fails and the guest runs on at the source; 0: no limit"},
     {"zero-page-detection", GODWIT_OPTION_ENUM, GODWIT_SET_BEFORE, GODWIT_SIDE_SOURCE, 0, 1, 1, zero_page_detection,
      "multifd: the sender threads look for pages of zeros; none: nobody does"},
+    {"rdma-pin-all", GODWIT_OPTION_ENUM, GODWIT_SET_BEFORE, GODWIT_SIDE_BOTH, 0, 1, 0, off_on,
+     "on: all of the memory of this side is pinned before the first page moves, not what is used, as it is used"},
+    {"max-pinned", GODWIT_OPTION_SIZE, GODWIT_SET_BEFORE, GODWIT_SIDE_BOTH, 0, UINT64_MAX, 0, NULL,
+     "memory of this side that is pinned at most, pages beyond it are copied; 0: no limit"},
     {"connect-timeout", GODWIT_OPTION_MS, GODWIT_SET_BEFORE, GODWIT_SIDE_BOTH, 1, 2000000, 10000, NULL,
      "to connect all channels, tries while nothing listens yet included"},
     {"handshake-timeout", GODWIT_OPTION_MS, GODWIT_SET_BEFORE, GODWIT_SIDE_BOTH, 1, 2000000, 5000, NULL,

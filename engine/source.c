@@ -6,7 +6,7 @@
  * answers the guest stays stopped and the status stays device.
  *
  * Teardown: senders first (they read guest memory and use registrations), then the control connection (its thread
- * reports into this struct), then registrations and bitmaps. Afterwards no thread holds a pointer to the source.
+ * reports into this struct), then who registers memory, then registrations and bitmaps. Afterwards no thread holds a pointer to the source.
  */
 #include "engine/source.h"
 
@@ -66,9 +66,10 @@ static bool stalled(struct godwit_source *source, uint64_t now_ms)
 {
     if (source->send == NULL)
         return false;
+    uint64_t registered = source->registrar != NULL ? registrar_info(source->registrar).done : 0;
     pthread_mutex_lock(&source->lock);
     uint64_t moved = multifd_send_bytes(source->send) + source->ledger.arrived + source->ledger.acked +
-                     control_peer_progress(source->control);
+                     control_peer_progress(source->control) + registered;
     bool idle = ledger_unacked_pages(&source->ledger) == 0 && source->ledger.acked == source->ledger.open;
     uint64_t limit = godwit_options_get(source->options, "progress-timeout");
     pthread_mutex_unlock(&source->lock);
@@ -183,9 +184,11 @@ static enum godwit_err walk(struct godwit_source *source, struct godwit_error *e
     return err == GODWIT_OK ? source_switch(source, error) : err;
 }
 
-/* Sums what the channels carried into info. Under the lock. */
+/* Sums what the channels carried into info, and what is registered. Under the lock. */
 static void sum_channels(struct godwit_source *source, struct godwit_info *info)
 {
+    if (source->registrar != NULL)
+        info->pinned_bytes = registrar_info(source->registrar).bytes;
     if (source->send == NULL)
         return;
     struct godwit_ram_info *ram = &info->ram;
@@ -225,7 +228,9 @@ static void cleanup(struct godwit_source *source)
     struct dirty *dirty = source->dirty;
     struct ram *ram = source->ram;
     struct domain *domain = source->domain;
+    struct registrar *registrar = source->registrar;
     source->send = NULL;
+    source->registrar = NULL;
     source->rate = NULL;
     source->dirty = NULL;
     pthread_mutex_unlock(&source->lock);
@@ -236,10 +241,13 @@ static void cleanup(struct godwit_source *source)
         source->guest.ops.dirty_stop(source->guest.self);
     source->tracking = false;
     dirty_free(dirty);
+    registrar_free(registrar);
+    placement_free(source->placement);
     ram_free(ram);
     domain_free(domain);
     source->ram = NULL;
     source->domain = NULL;
+    source->placement = NULL;
     migration_rate_free(rate);
     for (unsigned i = 0; source->streams != NULL && i < source->guest.stream_count; i++)
         state_writer_clear(&source->streams[i].data);
@@ -503,7 +511,8 @@ void godwit_source_free(struct godwit_source *source)
     free(source);
 }
 
-void source_use_transport(struct godwit_source *source, const struct transport *transport)
+void source_use_transport(struct godwit_source *source, const struct transport *control, const struct transport *data)
 {
-    source->transport_override = transport;
+    source->control_override = control;
+    source->data_override = data;
 }

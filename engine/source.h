@@ -1,7 +1,7 @@
 /*
  * Private side of the source. One thread, the caller's of godwit_source_migrate(), walks from setup to the end; the
  * control thread and the senders only report to it, under the lock. Files: source.c the public calls and the walk as a
- * whole, source_setup.c up to the first page, source_pass.c passes and epochs, source_switch.c the stop phase and the
+ * whole, source_setup.c up to the first page, source_register.c registered memory, source_pass.c passes and epochs, source_switch.c the stop phase and the
  * outcome.
  */
 #ifndef ENGINE_SOURCE_H
@@ -19,6 +19,9 @@
 #include "engine/sabotage.h"
 #include "engine/state.h"
 #include "engine/switchover.h"
+#include "engine/transports.h"
+#include "multifd/placement.h"
+#include "multifd/registrar.h"
 #include "multifd/send.h"
 #include "session/control.h"
 #include "session/negotiate.h"
@@ -34,15 +37,14 @@ struct godwit_source {
     godwit_event_fn *on_event;
     void *opaque;
     struct guest given; /* the embedder's guest */
-    const struct transport *transport_override; /* tests only */
+    const struct transport *control_override, *data_override; /* tests only */
 
     atomic_bool cancel;
 
     /* engine thread only */
     struct guest guest; /* given, or its damaged form */
     struct sabotage *sabotage;
-    const struct transport *transport;
-    struct address address;
+    struct transports transports;
     struct control *control;
     struct source_state_stream *streams;
     struct offer offer;
@@ -69,8 +71,10 @@ struct godwit_source {
     bool stopped, released; /* what the guest has to be brought back from; outlives a migration that could not do it */
     enum godwit_outcome outcome;
     struct ledger ledger;
-    struct domain *domain; /* NULL for stream transports; domain and ram: pointers under lock for keys that arrive */
-    struct ram *ram;
+    struct domain *domain; /* NULL for stream transports; as placement and registrar */
+    struct ram *ram;       /* domain, ram and placement: pointers under lock for keys that arrive */
+    struct placement *placement;
+    struct registrar *registrar; /* pointer under lock for query() */
     struct dirty *dirty;       /* pointer under lock for mark(); content by the engine thread */
     struct multifd_send *send; /* pointer under lock for query() */
     struct migration_rate *rate; /* pointer under lock for set() */
@@ -94,12 +98,27 @@ void source_emit(struct godwit_source *source, enum godwit_event_kind kind, uint
 
 /* ---- source_setup.c ---- */
 
-/* Finds the transport of uri and connects and greets a control connection: role control, this epoch and token. */
+/* Finds the transports of uri. */
 enum godwit_err source_address(struct godwit_source *source, const char *uri, struct godwit_error *error);
-enum godwit_err source_connect(struct godwit_source *source, const struct hello *hello, int timeout_ms,
-                               struct channel **out, struct godwit_error *error);
+/* Connects and greets: a data channel with an introduction, a control connection without. */
+enum godwit_err source_connect(struct godwit_source *source, const struct hello *hello,
+                               const struct introduction *introduction, int timeout_ms, struct channel **out,
+                               struct godwit_error *error);
 /* From nothing to running senders and an armed dirty log. */
 enum godwit_err source_setup(struct godwit_source *source, struct godwit_error *error);
+
+/* ---- source_register.c ---- */
+
+/* Before the dirty log is armed: makes the domain, and registers what has to be registered by then. Nothing to do for
+ * stream transports. */
+enum godwit_err source_register_early(struct godwit_source *source, struct godwit_error *error);
+/* After the dirty log was read: registers the slices that hold something by now. Does not wait. */
+void source_register_found(struct godwit_source *source);
+/* After ACCEPT: tells the destination of slices that are registered here and hold something dirty. */
+enum godwit_err source_announce_slices(struct godwit_source *source, struct godwit_error *error);
+/* Control thread, under the lock. */
+enum godwit_err source_take_key(struct godwit_source *source, const uint8_t *body, uint32_t size,
+                                struct godwit_error *error);
 
 /* ---- source_pass.c ---- */
 
@@ -121,7 +140,7 @@ enum godwit_outcome source_ask_outcome(struct godwit_source *source, int timeout
 /* Brings the guest back to running here, from whatever was done to it. */
 enum godwit_err source_revive(struct godwit_source *source, struct godwit_error *error);
 
-/* Tests only: use this transport whatever the scheme. */
-void source_use_transport(struct godwit_source *source, const struct transport *transport);
+/* Tests only: use these whatever the scheme. */
+void source_use_transport(struct godwit_source *source, const struct transport *control, const struct transport *data);
 
 #endif

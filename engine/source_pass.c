@@ -241,6 +241,9 @@ static enum godwit_err after_pass(struct godwit_source *source, bool *over, stru
 {
     for (;;) {
         enum godwit_err err = sync_dirty(source, error);
+        source_register_found(source);
+        if (err == GODWIT_OK)
+            err = source_announce_slices(source, error);
         if (err != GODWIT_OK)
             return err;
         enum switchover_decision decision = decide(source);

@@ -1,9 +1,9 @@
 /*
- * From a URI to running senders: connect and greet the control connection, register memory where the transport wants
- * that, arm the dirty log, find the holes, offer, wait for the acceptance, connect the data channels with its tokens.
+ * From a URI to running senders: connect and greet the control connection, arm the dirty log, find the holes, register
+ * memory where the transport wants that (source_register.c), offer, wait for the acceptance, connect the data channels
+ * with its tokens.
  *
- * Order matters: registering memory may count as a write, so it comes before the log is armed; holes are found after
- * it, so a page that comes into being later is in the log.
+ * Order matters: holes are found after the log is armed, so a page that comes into being later is in the log.
  *
  * Failure modes: nothing here has touched the guest but the dirty log; the error says which step failed and why.
  */
@@ -20,11 +20,14 @@ enum { RETRY_PAUSE_MS = 50 };
 
 enum godwit_err source_address(struct godwit_source *source, const char *uri, struct godwit_error *error)
 {
-    source->transport = source->transport_override;
-    enum godwit_err err = address_parse(uri, &source->address, error);
-    if (err == GODWIT_OK && source->transport == NULL)
-        err = transports_find(&source->address, &source->transport, error);
-    return err;
+    struct address address;
+    enum godwit_err err = address_parse(uri, &address, error);
+    if (err != GODWIT_OK)
+        return err;
+    if (source->control_override == NULL)
+        return transports_find(&address, &source->transports, error);
+    transports_use(source->control_override, source->data_override, &address, &source->transports);
+    return GODWIT_OK;
 }
 
 /* Failures of a greeting that a second try may cure: the listener was short of something for a moment. */
@@ -33,16 +36,19 @@ static bool worth_retry(enum godwit_err err)
     return err == GODWIT_ERR_RESET || err == GODWIT_ERR_PEER_CLOSED || err == GODWIT_ERR_TIMEOUT;
 }
 
-enum godwit_err source_connect(struct godwit_source *source, const struct hello *hello, int timeout_ms,
-                               struct channel **out, struct godwit_error *error)
+enum godwit_err source_connect(struct godwit_source *source, const struct hello *hello,
+                               const struct introduction *introduction, int timeout_ms, struct channel **out,
+                               struct godwit_error *error)
 {
+    const struct transports *to = &source->transports;
+    bool data = hello->role == HELLO_DATA;
     int handshake = (int)source_option(source, "handshake-timeout");
     uint64_t deadline = clock_now_ms() + (uint64_t)timeout_ms;
     enum godwit_err err;
     do {
         struct channel *channel;
-        err = transport_connect(source->transport, &source->address, NULL, clock_left_ms(deadline), &source->cancel, &channel,
-                                error);
+        err = transport_connect(data ? to->data : to->control, data ? &to->data_address : &to->control_address,
+                                introduction, clock_left_ms(deadline), &source->cancel, &channel, error);
         if (err != GODWIT_OK)
             return err;
         err = hello_greet(channel, hello, handshake, &source->cancel, error);
@@ -69,31 +75,6 @@ static enum godwit_err take_accept(struct godwit_source *source, const uint8_t *
         err = acceptance_check(&source->acceptance, &source->offer, error);
     source->accepted = err == GODWIT_OK;
     return err;
-}
-
-static enum godwit_err take_key(struct godwit_source *source, const uint8_t *body, uint32_t size,
-                                struct godwit_error *error)
-{
-    struct wire_in in = wire_in(body, size);
-    uint16_t block = wire_get_u16(&in);
-    struct region_key key = {.size = wire_get_u16(&in)};
-    if (in.failed || key.size > REGION_KEY_MAX || wire_left(&in) != key.size || source->ram == NULL ||
-        block >= source->ram->count)
-        return error_set(error, GODWIT_ERR_PROTOCOL, "malformed KEY of %u bytes", size);
-    wire_get_bytes(&in, key.bytes, key.size);
-    struct ram_block *target = &source->ram->blocks[block];
-    if (source->domain == NULL || atomic_load(&target->remote) != NULL)
-        return error_set(error, GODWIT_ERR_PROTOCOL, "KEY for block %u, which has none to come", block);
-    struct remote *remote;
-    enum godwit_err err = domain_import(source->domain, &key, &remote, error);
-    if (err != GODWIT_OK)
-        return err;
-    if (remote_size(remote) != target->pages << PAGE_SHIFT) {
-        remote_free(remote);
-        return error_set(error, GODWIT_ERR_PROTOCOL, "KEY for block %u of another size", block);
-    }
-    atomic_store_explicit(&target->remote, remote, memory_order_release); /* pairs with can_place() in the senders */
-    return GODWIT_OK;
 }
 
 static enum godwit_err take_ack(struct godwit_source *source, const uint8_t *body, uint32_t size,
@@ -129,7 +110,7 @@ static enum godwit_err take_record(void *opaque, const struct record_header *hea
         err = take_accept(source, body, header->size, error);
         break;
     case RECORD_KEY:
-        err = take_key(source, body, header->size, error);
+        err = source_take_key(source, body, header->size, error);
         break;
     case RECORD_EPOCH_ACK:
         err = take_ack(source, body, header->size, error);
@@ -185,7 +166,7 @@ static enum godwit_err connect_control(struct godwit_source *source, struct godw
         return err;
     memcpy(hello.session, source->session, sizeof hello.session);
     struct channel *channel;
-    err = source_connect(source, &hello, (int)source_option(source, "connect-timeout"), &channel, error);
+    err = source_connect(source, &hello, NULL, (int)source_option(source, "connect-timeout"), &channel, error);
     if (err != GODWIT_OK)
         return err;
     struct control_config config = {
@@ -204,26 +185,6 @@ static enum godwit_err connect_control(struct godwit_source *source, struct godw
     return err;
 }
 
-/* One-sided transports read guest memory by registration. */
-static enum godwit_err register_memory(struct godwit_source *source, struct ram *ram, struct godwit_error *error)
-{
-    struct domain *domain;
-    enum godwit_err err = transport_domain(source->transport, &source->address, &domain, error);
-    if (err == GODWIT_ERR_UNSUPPORTED)
-        return GODWIT_OK;
-    if (err != GODWIT_OK)
-        return err;
-    for (unsigned i = 0; i < ram->count && err == GODWIT_OK; i++) {
-        struct ram_block *block = &ram->blocks[i];
-        struct region region = {block->addr, block->pages << PAGE_SHIFT, block->fd, block->fd_offset};
-        err = domain_register(domain, &region, REGION_LOCAL, &block->mr, error);
-    }
-    pthread_mutex_lock(&source->lock);
-    source->domain = domain; /* freed by the cleanup, also on failure */
-    pthread_mutex_unlock(&source->lock);
-    return err;
-}
-
 static enum godwit_err prepare_memory(struct godwit_source *source, struct godwit_error *error)
 {
     struct ram *ram = ram_new(source->guest.blocks, source->guest.block_count, false);
@@ -237,14 +198,17 @@ static enum godwit_err prepare_memory(struct godwit_source *source, struct godwi
     if (dirty == NULL)
         return error_set(error, GODWIT_ERR_NO_MEMORY, "no memory for the dirty bitmaps");
 
-    enum godwit_err err = register_memory(source, ram, error);
+    enum godwit_err err = source_register_early(source, error);
     if (err == GODWIT_OK)
         err = guest_checked(source->guest.ops.dirty_start(source->guest.self, error), error,
                             "cannot start the dirty log");
     if (err != GODWIT_OK)
         return err;
     source->tracking = true;
-    return dirty_find_data(dirty, &source->guest, error);
+    err = dirty_find_data(dirty, &source->guest, error);
+    if (err == GODWIT_OK)
+        source_register_found(source); /* while the destination prepares its memory */
+    return err;
 }
 
 static enum godwit_err make_offer(struct godwit_source *source, struct godwit_error *error)
@@ -256,6 +220,7 @@ static enum godwit_err make_offer(struct godwit_source *source, struct godwit_er
         .channels = (uint16_t)godwit_options_get(source->options, "multifd-channels"),
         .page_size = GODWIT_PAGE_SIZE,
         .populated = source->dirty->pages << PAGE_SHIFT,
+        .slice_size = ram->slice_size,
         .compression = "none",
         .block_count = (uint16_t)ram->count,
     };
@@ -303,7 +268,7 @@ static enum godwit_err connect_data(struct godwit_source *source, unsigned index
     memcpy(hello.token, source->acceptance.tokens[index].bytes, sizeof hello.token);
     enum godwit_err err = source_check(source, error);
     if (err == GODWIT_OK)
-        err = source_connect(source, &hello, clock_left_ms(deadline), out, error);
+        err = source_connect(source, &hello, NULL, clock_left_ms(deadline), out, error);
     if (err != GODWIT_OK) {
         /* A refusal is often the consequence of what the destination says on the control connection. */
         enum godwit_err cause = source_check(source, error);
@@ -335,7 +300,7 @@ static enum godwit_err start_senders(struct godwit_source *source, struct godwit
         .count = count,
         .rate = source->rate,
         .zero = source_option(source, "zero-page-detection") ? zero_test_select() : NULL,
-        .placed = (source->acceptance.features & FEATURE_PLACED) != 0,
+        .placement = (source->acceptance.features & FEATURE_PLACED) != 0 ? source->placement : NULL,
         .progress_ms = (int)source_option(source, "progress-timeout"),
         .failed = sender_failed,
         .opaque = source,
@@ -365,6 +330,8 @@ enum godwit_err source_setup(struct godwit_source *source, struct godwit_error *
         err = make_offer(source, error);
     if (err == GODWIT_OK)
         err = wait_accept(source, error);
+    if (err == GODWIT_OK)
+        err = source_announce_slices(source, error);
     if (err == GODWIT_OK)
         err = start_senders(source, error);
     return err;

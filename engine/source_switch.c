@@ -76,6 +76,8 @@ static enum godwit_err stop_guest(struct godwit_source *source, struct godwit_er
     if (err != GODWIT_OK)
         return err;
     migration_rate_set(source->rate, 0);
+    if (source->placement != NULL) /* a copy takes less time than a registration */
+        placement_hurry(source->placement);
     for (unsigned i = 0; i < source->guest.stream_count; i++) {
         err = guest_checked(source->guest.ops.save_rest(source->guest.self, i, &source->streams[i].data, error), error,
                             "cannot save device state %s", source->guest.streams[i]);
@@ -207,7 +209,7 @@ enum godwit_outcome source_ask_outcome(struct godwit_source *source, int timeout
     memcpy(hello.session, source->session, sizeof hello.session);
     memcpy(hello.token, source->outcome_token.bytes, sizeof hello.token);
     struct channel *channel;
-    if (source_connect(source, &hello, timeout_ms, &channel, error) != GODWIT_OK)
+    if (source_connect(source, &hello, NULL, timeout_ms, &channel, error) != GODWIT_OK)
         return GODWIT_OUTCOME_UNKNOWN;
     enum godwit_outcome outcome = exchange_outcome(channel, timeout_ms, error);
     channel_free(channel);

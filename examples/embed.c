@@ -27,14 +27,23 @@ static void *work(void *unused)
     return unused;
 }
 
-static enum godwit_err log_start(void *self, struct godwit_error *error) { return godwit_tracker_start(tracker, error); }
+static enum godwit_err log_start(void *self, struct godwit_error *error)
+{
+    return godwit_tracker_start(tracker, error);
+}
 static enum godwit_err log_sync(void *self, unsigned index, uint64_t *bitmap, struct godwit_error *error)
 {
     return godwit_tracker_sync(tracker, block.addr, SIZE, bitmap, error);
 }
 static void log_stop(void *self) { godwit_tracker_stop(tracker); }
-static enum godwit_err stop(void *self, struct godwit_error *error) { return pthread_mutex_lock(&running), GODWIT_OK; }
-static enum godwit_err resume(void *self, struct godwit_error *error) { return pthread_mutex_unlock(&running), GODWIT_OK; }
+static enum godwit_err stop(void *self, struct godwit_error *error)
+{
+    return pthread_mutex_lock(&running), GODWIT_OK;
+}
+static enum godwit_err resume(void *self, struct godwit_error *error)
+{
+    return pthread_mutex_unlock(&running), GODWIT_OK;
+}
 static enum godwit_err save(void *self, unsigned stream, struct godwit_state_writer *to, struct godwit_error *error)
 {
     return godwit_state_write(to, &steps, sizeof steps);
@@ -46,10 +55,14 @@ static enum godwit_err load(void *self, const char *stream, const void *data, si
 
 int main(int argc, char **argv)
 {
-    static const struct godwit_guest_ops ops = {.dirty_start = log_start, .dirty_sync = log_sync, .dirty_stop = log_stop,
-                                                .stop = stop, .resume = resume, .save_rest = save, .load = load};
+    static const struct godwit_guest_ops ops = {
+        .dirty_start = log_start, .dirty_sync = log_sync, .dirty_stop = log_stop,
+        .stop = stop, .resume = resume, .save_rest = save, .load = load,
+    };
     static const char *const streams[] = {"steps"};
-    struct godwit_guest guest = {.ops = &ops, .blocks = &block, .block_count = 1, .streams = streams, .stream_count = 1};
+    struct godwit_guest guest = {
+        .ops = &ops, .blocks = &block, .block_count = 1, .streams = streams, .stream_count = 1,
+    };
     struct godwit_source *source;
     struct godwit_destination *destination;
     struct godwit_error error = {0};
@@ -70,7 +83,8 @@ int main(int argc, char **argv)
         return printf("sent after %lu steps\n", steps), 0;
     }
     if (godwit_destination_new(&guest, NULL, NULL, NULL, &destination, &error) ||
-        godwit_destination_listen(destination, argv[2], NULL, 0, &error) || godwit_destination_serve(destination, &error))
+        godwit_destination_listen(destination, argv[2], NULL, 0, &error) ||
+        godwit_destination_serve(destination, &error))
         return fprintf(stderr, "%s\n", error.text), 1;
     printf("running on from %lu steps\n", steps);
     return 0;

@@ -106,7 +106,7 @@ enum godwit_err idle_guest_new(struct idle_guest **out, const struct idle_guest_
         idle_guest_free(guest);
         return err;
     }
-    guest->block = (struct godwit_block){.id = "pc.ram",
+    guest->block = (struct godwit_block){.id = MEMORY_BLOCK_ID,
                                          .addr = guest->ram.addr,
                                          .size = guest->ram.size,
                                          .page_size = guest->ram.page_size,

@@ -14,8 +14,6 @@
 
 #include "guest/guest_error.h"
 
-const char kvm_guest_block_id[] = "pc.ram";
-
 const char *const kvm_guest_streams[KVM_STREAMS] = {
     [KVM_STREAM_MACHINE] = "machine", [KVM_STREAM_CPU] = "cpu", [KVM_STREAM_CLOCK] = "clock"};
 

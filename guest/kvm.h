@@ -18,6 +18,7 @@
 
 #include <godwit/guest.h>
 
+#include "guest/incoming.h"
 #include "guest/memory.h"
 #include "guest/pattern.h"
 #include "guest/process_check.h"
@@ -45,15 +46,8 @@ struct kvm_guest_config {
     enum kvm_guest_clearing clearing;
 };
 
-struct kvm_destination_config {
-    enum memory_backing backing;
-    bool prealloc;
-    bool keep_image; /* as in struct process_destination_config: the machine runs on a private view */
-};
-
 /* ram unset, random, no writes, memfd, KVM_GUEST_CPUS, seed 1. */
 void kvm_guest_config_init(struct kvm_guest_config *config);
-void kvm_destination_config_init(struct kvm_destination_config *config);
 
 /* What new_source would say about the numbers, without making anything: INVALID with the remedy. */
 enum godwit_err kvm_guest_config_check(const struct kvm_guest_config *config, struct godwit_error *error);
@@ -63,7 +57,7 @@ enum godwit_err kvm_guest_new_source(struct kvm_guest **out, const struct kvm_gu
                                      struct godwit_error *error);
 
 /* Memory comes with the migration's offer: exactly one block, "pc.ram". */
-enum godwit_err kvm_guest_new_destination(struct kvm_guest **out, const struct kvm_destination_config *config,
+enum godwit_err kvm_guest_new_destination(struct kvm_guest **out, const struct incoming_config *config,
                                           struct godwit_error *error);
 
 /* Source: lets the processors run. Once. */

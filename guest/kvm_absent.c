@@ -13,11 +13,6 @@ void kvm_guest_config_init(struct kvm_guest_config *config)
     *config = (struct kvm_guest_config){.pattern = PATTERN_RANDOM, .cpus = KVM_GUEST_CPUS, .seed = 1};
 }
 
-void kvm_destination_config_init(struct kvm_destination_config *config)
-{
-    *config = (struct kvm_destination_config){.backing = MEMORY_MEMFD};
-}
-
 enum godwit_err kvm_guest_config_check(const struct kvm_guest_config *config, struct godwit_error *error)
 {
     return absent(error);
@@ -29,7 +24,7 @@ enum godwit_err kvm_guest_new_source(struct kvm_guest **out, const struct kvm_gu
     return absent(error);
 }
 
-enum godwit_err kvm_guest_new_destination(struct kvm_guest **out, const struct kvm_destination_config *config,
+enum godwit_err kvm_guest_new_destination(struct kvm_guest **out, const struct incoming_config *config,
                                           struct godwit_error *error)
 {
     return absent(error);

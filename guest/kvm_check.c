@@ -6,7 +6,6 @@
 #include "guest/kvm_check.h"
 
 #include <inttypes.h>
-#include <stdatomic.h>
 #include <string.h>
 
 #include <godwit/guest.h>
@@ -15,14 +14,6 @@
 #include "guest/guest_error.h"
 #include "guest/kvm.h"
 #include "guest/kvm_payload.h"
-#include "guest/parallel.h"
-
-struct check_job {
-    const struct process_view *view;
-    const struct process_counters *counters;
-    _Atomic uint64_t wrong;
-    _Atomic uint64_t first_wrong;
-};
 
 static const uint8_t *page_at(const struct process_view *view, uint64_t page)
 {
@@ -89,17 +80,9 @@ static enum godwit_err check_share(const struct process_view *view, const struct
     return GODWIT_OK;
 }
 
-static void note_wrong(struct check_job *job, uint64_t page)
+static enum page_verdict check_page(const void *context, uint64_t page, const void *content)
 {
-    atomic_fetch_add_explicit(&job->wrong, 1, memory_order_relaxed);
-    uint64_t first = atomic_load_explicit(&job->first_wrong, memory_order_relaxed);
-    while (page < first && !atomic_compare_exchange_weak(&job->first_wrong, &first, page))
-        ;
-}
-
-static void check_page(struct check_job *job, uint64_t page, const void *content)
-{
-    const struct process_counters *plan = job->counters;
+    const struct process_counters *plan = context;
     uint64_t expected[GODWIT_PAGE_SIZE / sizeof(uint64_t)];
     kvm_payload_page(plan, page, expected);
     if (page >= kvm_plan_system(plan->pages)) {
@@ -107,43 +90,13 @@ static void check_page(struct check_job *job, uint64_t page, const void *content
         struct kvm_share share = kvm_plan_share(plan, cpu);
         *(uint8_t *)expected = kvm_plan_count(&share, plan->steps[cpu], page - share.first);
     }
-    if (memcmp(content, expected, sizeof expected) != 0)
-        note_wrong(job, page);
-}
-
-static enum godwit_err check_slice(void *context, uint64_t page, uint64_t end, struct godwit_error *error)
-{
-    struct check_job *job = context;
-    const struct process_view *view = job->view;
-    const uint64_t zeros[GODWIT_PAGE_SIZE / sizeof(uint64_t)] = {0};
-    while (page < end) {
-        uint64_t first, pages;
-        enum godwit_err err = godwit_memory_next_data(view->addr, end * GODWIT_PAGE_SIZE, view->fd, 0, page, &first,
-                                                      &pages, error);
-        if (err)
-            return err;
-        uint64_t data = pages ? first : end;
-        for (; page < data; page++)
-            check_page(job, page, zeros);
-        for (; page < data + pages; page++)
-            check_page(job, page, page_at(view, page));
-    }
-    return GODWIT_OK;
+    return memcmp(content, expected, sizeof expected) == 0 ? PAGE_RIGHT : PAGE_WRONG;
 }
 
 enum godwit_err kvm_guest_check(const struct process_view *view, const struct process_counters *counters,
                                 struct process_check *out, struct godwit_error *error)
 {
-    struct check_job job = {.view = view, .counters = counters, .first_wrong = UINT64_MAX};
-    *out = (struct process_check){0};
-    if (view->size != counters->pages * GODWIT_PAGE_SIZE)
-        return guest_fail(error, GODWIT_ERR_MISMATCH,
-                          "the memory has %" PRIu64 " bytes, the machine speaks of %" PRIu64 " pages", view->size,
-                          counters->pages);
-    enum godwit_err err = parallel_run(counters->pages, 512, 0, check_slice, &job, error);
-    if (err)
-        return err;
-    *out = (struct process_check){.pages = counters->pages, .wrong = job.wrong, .first_wrong = job.first_wrong};
+    enum godwit_err err = page_check_all(view, counters->pages, check_page, counters, out, error);
     for (unsigned cpu = 0; cpu < counters->threads && !err; cpu++)
         err = check_share(view, counters, cpu, error);
     if (!err && out->wrong)

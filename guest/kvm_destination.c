@@ -20,27 +20,15 @@ static enum godwit_err kvm_accept(void *self, const struct godwit_block *offered
                                   struct godwit_block *mine, struct godwit_error *error)
 {
     struct kvm_guest *guest = self;
-    if (guest->ram.addr)
-        return guest_fail(error, GODWIT_ERR_BUSY, "this destination has a guest already");
-    if (count != 1 || strcmp(offered[0].id, kvm_guest_block_id) != 0)
-        return guest_fail(error, GODWIT_ERR_MISMATCH,
-                          "a KVM guest has one memory block \"%s\"; the source offers %u, the first is \"%s\"",
-                          kvm_guest_block_id, count, count ? offered[0].id : "");
-    enum godwit_err err = memory_alloc(&guest->ram, guest->destination.backing, offered[0].size,
-                                       guest->destination.prealloc, error);
-    if (!err && guest->destination.keep_image)
-        err = memory_private_view(&guest->view, &guest->ram, error);
-    if (!err)
-        err = kvm_vm_create(&guest->vm, kvm_guest_memory(guest), guest->ram.size, error);
+    enum godwit_err err = incoming_accept(&guest->destination, "KVM", offered, count, &guest->ram, &guest->view, error);
+    if (err)
+        return err;
+    err = kvm_vm_create(&guest->vm, kvm_guest_memory(guest), guest->ram.size, error);
     if (err) {
         kvm_guest_discard(guest);
         return err;
     }
-    mine[0].addr = guest->ram.addr;
-    mine[0].fd = guest->ram.fd;
-    mine[0].fd_offset = 0;
-    mine[0].page_size = guest->ram.page_size;
-    mine[0].content = GODWIT_BLOCK_FRESH;
+    incoming_describe(&guest->destination, &guest->ram, &mine[0]);
     return GODWIT_OK;
 }
 
@@ -109,17 +97,12 @@ static const struct godwit_guest_ops kvm_destination_ops = {
     .discard = kvm_guest_discard,
 };
 
-void kvm_destination_config_init(struct kvm_destination_config *config)
-{
-    *config = (struct kvm_destination_config){.backing = MEMORY_MEMFD};
-}
-
-enum godwit_err kvm_guest_new_destination(struct kvm_guest **out, const struct kvm_destination_config *config,
+enum godwit_err kvm_guest_new_destination(struct kvm_guest **out, const struct incoming_config *config,
                                           struct godwit_error *error)
 {
-    if (config->keep_image && config->backing == MEMORY_ANON)
-        return guest_fail(error, GODWIT_ERR_INVALID, "keeping the arrival image needs memfd or hugetlb backing");
-    enum godwit_err err = kvm_guest_allocate(out, &kvm_destination_ops, error);
+    enum godwit_err err = incoming_config_check(config, error);
+    if (!err)
+        err = kvm_guest_allocate(out, &kvm_destination_ops, error);
     if (!err)
         (*out)->destination = *config;
     return err;

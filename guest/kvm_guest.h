@@ -18,14 +18,13 @@ struct kvm_guest {
     struct kvm_threads threads;
     struct process_counters plan; /* as configured, or as loaded */
     struct process_clock clock;
-    struct kvm_destination_config destination;
+    struct incoming_config destination;
     bool loaded[KVM_STREAMS];
     struct godwit_block block;
     struct godwit_guest interface;
 };
 
 extern const char *const kvm_guest_streams[KVM_STREAMS];
-extern const char kvm_guest_block_id[];
 
 /* A guest without memory and machine, with KVM open. */
 enum godwit_err kvm_guest_allocate(struct kvm_guest **out, const struct godwit_guest_ops *ops,

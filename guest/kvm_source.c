@@ -177,12 +177,12 @@ enum godwit_err kvm_guest_new_source(struct kvm_guest **out, const struct kvm_gu
         kvm_guest_free(guest);
         return err;
     }
-    guest->block = (struct godwit_block){.addr = guest->ram.addr,
+    guest->block = (struct godwit_block){.id = MEMORY_BLOCK_ID,
+                                         .addr = guest->ram.addr,
                                          .size = guest->ram.size,
                                          .fd = guest->ram.fd,
                                          .page_size = guest->ram.page_size,
                                          .content = GODWIT_BLOCK_USED};
-    strcpy(guest->block.id, kvm_guest_block_id);
     guest->interface.block_count = 1;
     *out = guest;
     return GODWIT_OK;

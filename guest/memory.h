@@ -17,6 +17,8 @@ enum {
     RAM_HUGE_PAGE = 2 << 20,
 };
 
+#define MEMORY_BLOCK_ID "pc.ram" /* of every reference guest's one block; QEMU's name for the RAM of a PC */
+
 /* Largest guest of this folder: page numbers fit 32 bits, which keeps the arithmetic of process_order.h in 64. */
 #define RAM_SIZE_MAX (1ull << 44)
 

@@ -32,7 +32,7 @@ struct process_guest {
     struct process_workers workers;
     enum godwit_tracker_kind tracker_kind; /* as configured */
     struct godwit_tracker *tracker; /* made by the first dirty_start */
-    struct process_destination_config destination;
+    struct incoming_config incoming; /* destination: the memory to come */
     struct witness *witness; /* NULL: none */
     bool witnessed;          /* START was noted, and no STOP since */
     bool clock_loaded;
@@ -42,8 +42,6 @@ struct process_guest {
 };
 
 _Static_assert((int)PROCESS_PLAN_STATE_MAX > (int)PROCESS_CLOCK_STATE, "one buffer serves both streams");
-
-static const char process_block_id[] = "pc.ram";
 
 static const char *const process_streams[PROCESS_STREAMS] = {
     [PROCESS_STREAM_CLOCK] = "clock", [PROCESS_STREAM_WORKERS] = "workers"};
@@ -175,28 +173,11 @@ static enum godwit_err process_accept(void *self, const struct godwit_block *off
                                       struct godwit_block *mine, struct godwit_error *error)
 {
     struct process_guest *guest = self;
-    if (guest->ram.addr)
-        return guest_fail(error, GODWIT_ERR_BUSY, "this destination has a guest already");
-    if (count != 1 || strcmp(offered[0].id, process_block_id) != 0)
-        return guest_fail(error, GODWIT_ERR_MISMATCH,
-                          "a process guest has one memory block \"%s\"; the source offers %u, the "
-                          "first is \"%s\"",
-                          process_block_id, count, count ? offered[0].id : "");
-    enum godwit_err err = memory_alloc(&guest->ram, guest->destination.backing, offered[0].size,
-                                    guest->destination.prealloc, error);
-    if (!err && guest->destination.keep_image)
-        err = memory_private_view(&guest->view, &guest->ram, error);
-    if (err) {
-        process_discard(guest);
-        return err;
-    }
-    mine[0].addr = guest->ram.addr;
-    mine[0].fd = guest->ram.fd;
-    mine[0].fd_offset = 0;
-    mine[0].page_size = guest->ram.page_size;
-    mine[0].content = GODWIT_BLOCK_FRESH;
-    mine[0].presence = guest->destination.prealloc ? GODWIT_BLOCK_PRESENT : GODWIT_BLOCK_ON_DEMAND;
-    return GODWIT_OK;
+    enum godwit_err err =
+        incoming_accept(&guest->incoming, "process", offered, count, &guest->ram, &guest->view, error);
+    if (!err)
+        incoming_describe(&guest->incoming, &guest->ram, &mine[0]);
+    return err;
 }
 
 static enum godwit_err process_load(void *self, const char *stream, const void *data, size_t size,
@@ -237,12 +218,14 @@ static const struct godwit_guest_ops process_destination_ops = {
 
 void process_guest_config_init(struct process_guest_config *config)
 {
-    *config = (struct process_guest_config){.pattern = PATTERN_RANDOM, .backing = MEMORY_MEMFD, .threads = 2, .seed = 1};
+    *config =
+        (struct process_guest_config){.pattern = PATTERN_RANDOM, .backing = MEMORY_MEMFD, .threads = 2, .seed = 1};
 }
 
 void process_destination_config_init(struct process_destination_config *config)
 {
-    *config = (struct process_destination_config){.backing = MEMORY_MEMFD};
+    *config = (struct process_destination_config){0};
+    incoming_config_init(&config->memory);
 }
 
 static enum godwit_err process_configure(struct process_guest *guest, const struct process_guest_config *config,
@@ -324,12 +307,12 @@ enum godwit_err process_guest_new_source(struct process_guest **out, const struc
         process_guest_free(guest);
         return err;
     }
-    guest->block = (struct godwit_block){.addr = guest->ram.addr,
+    guest->block = (struct godwit_block){.id = MEMORY_BLOCK_ID,
+                                         .addr = guest->ram.addr,
                                          .size = guest->ram.size,
                                          .fd = guest->ram.fd,
                                          .page_size = guest->ram.page_size,
                                          .content = GODWIT_BLOCK_USED};
-    memcpy(guest->block.id, process_block_id, sizeof process_block_id);
     guest->interface.block_count = 1;
     guest->witness = config->witness;
     *out = guest;
@@ -340,12 +323,13 @@ enum godwit_err process_guest_new_destination(struct process_guest **out,
                                               const struct process_destination_config *config,
                                               struct godwit_error *error)
 {
-    if (config->keep_image && config->backing == MEMORY_ANON)
-        return guest_fail(error, GODWIT_ERR_INVALID, "keeping the arrival image needs memfd or hugetlb backing");
+    enum godwit_err err = incoming_config_check(&config->memory, error);
+    if (err)
+        return err;
     struct process_guest *guest = process_allocate(&process_destination_ops, error);
     if (!guest)
         return GODWIT_ERR_NO_MEMORY;
-    guest->destination = *config;
+    guest->incoming = config->memory;
     guest->witness = config->witness;
     *out = guest;
     return GODWIT_OK;

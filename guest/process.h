@@ -15,6 +15,7 @@
 #include <godwit/guest.h>
 #include <godwit/tracker.h>
 
+#include "guest/incoming.h"
 #include "guest/memory.h"
 #include "guest/pattern.h"
 #include "guest/process_check.h"
@@ -39,14 +40,7 @@ struct process_guest_config {
 };
 
 struct process_destination_config {
-    enum memory_backing backing;
-    bool prealloc;
-    /*
-     * The memory that is received into stays as it was at switchover: the workers run on a private copy-on-write view
-     * of it. For checking at leisure while the guest runs; needs memfd or hugetlb, and such a guest cannot be migrated
-     * on.
-     */
-    bool keep_image;
+    struct incoming_config memory; /* with keep_image the workers run on the view */
     struct witness *witness; /* borrowed until free; NULL: none */
 };
 

@@ -6,20 +6,8 @@
 
 #include <godwit/error.h>
 
+#include "guest/page_check.h"
 #include "guest/process_plan.h"
-
-struct process_view {
-    void *addr;    /* first page of the guest's memory */
-    uint64_t size; /* bytes */
-    int fd;        /* behind addr from offset 0, -1 for anonymous memory: holes are not touched */
-};
-
-struct process_check {
-    uint64_t pages;   /* compared: stamped ones, and never written ones whose content can be generated */
-    uint64_t skipped; /* never written ones that came from a file */
-    uint64_t wrong;
-    uint64_t first_wrong; /* page number; meaningful when wrong > 0 */
-};
 
 /*
  * Compares every page with what `counters` imply: its last stamp, or its initial content where it was never written.

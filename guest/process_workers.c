@@ -135,7 +135,7 @@ enum godwit_err process_workers_start(struct process_workers *workers, void *mem
                                       struct witness *witness, struct godwit_error *error)
 {
     workers_prepare(workers, memory, plan, clock, witness);
-    workers->pause = true; /* all or none: whoever runs already would have written by the time the next one is refused */
+    workers->pause = true; /* all or none: who runs already would have written by the time the next one is refused */
     for (unsigned i = 0; i < plan->threads; i++) {
         int cause = pthread_create(&workers->worker[i].thread, NULL, worker_main, &workers->worker[i]);
         if (cause) {

@@ -45,8 +45,9 @@ struct process_workers {
 uint64_t process_now(void); /* CLOCK_MONOTONIC in ns */
 
 /*
- * Starts plan->threads threads, parked until unpark, from plan's counters on memory of plan->pages pages. Memory, clock and witness (NULL:
- * none) outlive them; *workers is all zeros or was stopped before. NO_MEMORY when threads cannot be had; none is left then.
+ * Starts plan->threads threads, parked until unpark, from plan's counters on memory of plan->pages pages. Memory, clock
+ * and witness (NULL: none) outlive them; *workers is all zeros or was stopped before. NO_MEMORY when threads cannot be
+ * had; none is left then.
  */
 enum godwit_err process_workers_start(struct process_workers *workers, void *memory,
                                       const struct process_counters *plan, struct process_clock *clock,

@@ -6,14 +6,13 @@
  * writer go on. sync takes the bits and protects those pages again.
  *
  * - Shared memory and files are registered for write-protect. Protecting an empty page table entry leaves a marker in
- * it
- *   (page tables: 2 MiB per GiB), so a page that is mapped late, or filled through the file, is protected when it comes.
+ *   it (page tables: 2 MiB per GiB), so a page that is mapped late, or filled through the file, is protected when it
+ *   comes.
  * - Private anonymous memory has such markers only from Linux 6.4 on, and they would hide its holes. It is registered
- * for
- *   missing pages too: the first touch of a hole is an event, the thread makes the page and counts it as written. A
- *   page that a read touches cannot be made clean without a race: the zero page comes unprotected, and whoever writes it
- *   before it is protected would not be seen. Memory of both kinds, or of a kind that nobody could tell, is treated the
- *   same: that costs events, never a write.
+ *   for missing pages too: the first touch of a hole is an event, the thread makes the page and counts it as written. A
+ *   page that a read touches cannot be made clean without a race: the zero page comes unprotected, and whoever writes
+ *   it before it is protected would not be seen. Memory of both kinds, or of a kind that nobody could tell, is treated
+ *   the same: that costs events, never a write.
  *
  * No write is lost, because bit and protection of a page change together under one lock, so that outside of it
  *      bit set or page protected (or page missing)

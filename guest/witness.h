@@ -1,7 +1,7 @@
 /*
  * The witness: a log of when a guest ran, in a file that outlives the process it ran in. Two hosts, or two processes of
- * one, that write such logs on one clock show together whether a guest ever ran twice, and whether its own counters ever
- * went back (tests/soak/witness.py reads it).
+ * one, that write such logs on one clock show together whether a guest ever ran twice, and whether its own counters
+ * ever went back (tests/soak/witness.py reads it).
  *
  * A guest ran at the latest from START to STOP, and certainly at every TICK. The times of START and STOP are outside of
  * what they enclose: START is taken before the first worker runs, STOP after the last one has parked.

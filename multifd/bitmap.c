@@ -29,6 +29,16 @@ uint64_t bitmap_count(const uint64_t *map, uint64_t pages)
     return count;
 }
 
+bool bitmap_any(const uint64_t *map, uint64_t first, uint64_t pages)
+{
+    if (pages == 0)
+        return false;
+    for (uint64_t word = first / 64; word <= (first + pages - 1) / 64; word++)
+        if ((map[word] & bitmap_mask(word, first, pages)) != 0)
+            return true;
+    return false;
+}
+
 void bitmap_set_atomic(_Atomic uint64_t *map, uint64_t first, uint64_t pages)
 {
     if (pages == 0)

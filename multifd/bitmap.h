@@ -35,6 +35,7 @@ static inline uint64_t bitmap_mask(uint64_t word, uint64_t first, uint64_t pages
 void bitmap_set(uint64_t *map, uint64_t first, uint64_t pages);
 void bitmap_clear(uint64_t *map, uint64_t first, uint64_t pages);
 uint64_t bitmap_count(const uint64_t *map, uint64_t pages);
+bool bitmap_any(const uint64_t *map, uint64_t first, uint64_t pages);
 
 /* For maps that several threads set at once. */
 void bitmap_set_atomic(_Atomic uint64_t *map, uint64_t first, uint64_t pages);

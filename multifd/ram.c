@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "multifd/bitmap.h"
 
@@ -50,12 +51,59 @@ void ram_free(struct ram *ram)
 {
     if (ram == NULL)
         return;
-    for (unsigned i = 0; i < ram->count; i++) {
-        free(ram->blocks[i].received);
-        free(ram->blocks[i].stored);
-        remote_free(ram->blocks[i].remote);
-        mr_free(ram->blocks[i].mr);
+    for (uint32_t i = 0; i < ram->slice_count; i++) {
+        remote_free(ram->slices[i].remote);
+        mr_free(ram->slices[i].mr);
     }
+    for (unsigned i = 0; i < ram->count; i++) {
+        struct ram_block *block = &ram->blocks[i];
+        free(block->received);
+        free(block->stored);
+        if (block->alias != NULL) /* after the registrations that name it */
+            munmap(block->alias, block->pages << PAGE_SHIFT);
+    }
+    free(ram->slices);
     free(ram->blocks);
     free(ram);
+}
+
+uint32_t slice_size_for(uint64_t bytes)
+{
+    uint32_t size = SLICE_SIZE_MIN;
+    while (size < SLICE_SIZE_MAX && bytes / size > SLICES_ABOUT)
+        size *= 2;
+    return size;
+}
+
+bool ram_cut(struct ram *ram, uint32_t slice_size)
+{
+    uint64_t pages = slice_size >> PAGE_SHIFT, count = 0;
+    for (unsigned i = 0; i < ram->count; i++)
+        count += (ram->blocks[i].pages + pages - 1) / pages;
+    struct slice *next = count <= UINT32_MAX ? calloc(count, sizeof *next) : NULL;
+    if (next == NULL)
+        return false;
+    ram->slices = next;
+    ram->slice_count = (uint32_t)count;
+    ram->slice_size = slice_size;
+    for (unsigned i = 0; i < ram->count; i++) {
+        struct ram_block *block = &ram->blocks[i];
+        block->slices = next;
+        block->slice_count = (uint32_t)((block->pages + pages - 1) / pages);
+        for (uint32_t k = 0; k < block->slice_count; k++)
+            next++->block = (uint16_t)i;
+    }
+    return true;
+}
+
+bool ram_map_again(struct ram_block *block)
+{
+    if (block->fd < 0)
+        return false;
+    void *addr = mmap(NULL, block->pages << PAGE_SHIFT, PROT_READ | PROT_WRITE, MAP_SHARED, block->fd,
+                      (off_t)block->fd_offset);
+    if (addr == MAP_FAILED)
+        return false;
+    block->alias = addr;
+    return true;
 }

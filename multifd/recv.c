@@ -184,13 +184,20 @@ void multifd_recv_stop(struct multifd_recv *recv)
     }
 }
 
+void multifd_recv_close(struct multifd_recv *recv)
+{
+    multifd_recv_stop(recv);
+    for (unsigned i = 0; i < recv->config.count; i++) {
+        channel_free(recv->receivers[i].channel);
+        recv->receivers[i].channel = NULL;
+    }
+}
+
 void multifd_recv_free(struct multifd_recv *recv)
 {
     if (recv == NULL)
         return;
-    multifd_recv_stop(recv);
-    for (unsigned i = 0; i < recv->config.count; i++)
-        channel_free(recv->receivers[i].channel);
+    multifd_recv_close(recv);
     free(recv);
 }
 

@@ -36,7 +36,12 @@ enum godwit_err multifd_recv_attach(struct multifd_recv *recv, unsigned index, s
 /* Ends and joins all receivers: when it returns nothing is stored any more. Not from a receiver thread; after the last
  * attach. */
 void multifd_recv_stop(struct multifd_recv *recv);
-void multifd_recv_free(struct multifd_recv *recv); /* NULL allowed */
+/*
+ * Stops, and frees the channels: when it returns no put of the peer can land any more, whatever is still registered. The
+ * counters stay.
+ */
+void multifd_recv_close(struct multifd_recv *recv);
+void multifd_recv_free(struct multifd_recv *recv); /* closes; NULL allowed */
 
 /* Any thread. A number that grows while receivers get anything done. */
 uint64_t multifd_recv_progress(const struct multifd_recv *recv);

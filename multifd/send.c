@@ -1,6 +1,6 @@
 /*
- * Starting and stopping the senders. Teardown: stop ends the queue, the rate limit and every channel, so that each
- * sender leaves whatever it waits in; free joins them, and only then are channels and queue freed: nobody holds them
+ * Starting and stopping the senders. Teardown: stop ends the queue, the rate limit, the wait for keys and every channel, so
+ * that each sender leaves whatever it waits in; free joins them, and only then are channels and queue freed: nobody holds them
  * any more.
  */
 #include "multifd/send.h"
@@ -33,11 +33,19 @@ static bool start_sender(struct multifd_send *send, unsigned index)
     return pthread_create(&sender->thread, NULL, sender_main, sender) == 0;
 }
 
-/* Ends the threads that run, without touching the channels: a failed start leaves them to the caller. */
-static void join_senders(struct multifd_send *send)
+/* Nobody waits for work, for the rate limit or for a key any more. */
+static void end_waits(struct multifd_send *send)
 {
     queue_end(send->queue);
     migration_rate_end(send->config.rate);
+    if (send->config.placement != NULL)
+        placement_hurry(send->config.placement);
+}
+
+/* Ends the threads that run, without touching the channels: a failed start leaves them to the caller. */
+static void join_senders(struct multifd_send *send)
+{
+    end_waits(send);
     for (unsigned i = 0; i < send->count; i++)
         pthread_join(send->senders[i].thread, NULL);
 }
@@ -95,8 +103,7 @@ uint32_t multifd_send_marked(struct multifd_send *send)
 
 void multifd_send_stop(struct multifd_send *send)
 {
-    queue_end(send->queue);
-    migration_rate_end(send->config.rate);
+    end_waits(send);
     for (unsigned i = 0; i < send->count; i++)
         channel_shutdown(send->senders[i].channel);
 }

@@ -8,6 +8,7 @@
 #include <godwit/info.h>
 
 #include "multifd/batch.h"
+#include "multifd/placement.h"
 #include "multifd/rate.h"
 #include "multifd/zero.h"
 #include "transport/channel.h"
@@ -20,7 +21,7 @@ struct multifd_send_config {
     unsigned count;               /* 1..GODWIT_CHANNELS_MAX */
     struct migration_rate *rate;  /* borrowed */
     zero_test *zero;              /* NULL: zero pages are not looked for */
-    bool placed;                  /* puts were agreed on */
+    struct placement *placement;  /* borrowed; NULL: puts were not agreed on */
     int progress_ms;              /* a channel that takes nothing for so long has failed */
     /* Sender thread, at most once per channel: it failed and has ended. Must not call multifd_send_free. */
     void (*failed)(void *opaque, const struct godwit_error *error);

@@ -1,9 +1,9 @@
 /*
- * The life of a batch in a sender thread: split off its zero pages, describe the rest in a packet head, wait for the
- * rate limit, then either send head and pages in one call (inline), or put the pages into the destination's memory and
- * send the head behind them (placed). Pages are read in place, once each, by the transport: what changes meanwhile is
- * in the dirty log and comes again. The zero test reads a page too, but a page it calls zero is not read again, and for
- * one it does not, only the transport's read counts.
+ * The life of a batch in a sender thread: split off its zero pages, sort the rest into what can be put and what cannot,
+ * describe each in a packet head, wait for the rate limit, then either send head and pages in one call (inline), or put
+ * the pages into the destination's memory and send the head behind them (placed). Pages are read in place, once each, by
+ * the transport: what changes meanwhile is in the dirty log and comes again. The zero test reads a page too, but a page
+ * it calls zero is not read again, and for one it does not, only the transport's read counts.
  *
  * Failure modes: any error of the channel ends this thread and is reported once; the engine decides what it means.
  */
@@ -15,86 +15,125 @@
 /* So far ahead that a cache line has come by the time its page is tested. */
 enum { PREFETCH_PAGES = 8 };
 
-/* Adds [first, first + pages) to out, joining it with the extent before where that is its direct continuation. */
-static void add_joined(struct batch *out, unsigned block, uint64_t first, enum extent_kind kind)
+/* Adds a page to out, joining it with the extent before where that is its direct continuation. */
+static void add_joined(struct batch *out, unsigned block, uint64_t page, enum extent_kind kind)
 {
     struct extent *last = out->count > 0 ? &out->extents[out->count - 1] : NULL;
-    if (last == NULL || last->kind != kind || last->block != block || last->first + last->pages != first ||
+    if (last == NULL || last->kind != kind || last->block != block || last->first + last->pages != page ||
         last->pages == UINT32_MAX) {
-        batch_add(out, block, first, 1, kind);
+        batch_add(out, block, page, 1, kind);
         return;
     }
     last->pages++;
     out->normal_pages += kind == EXTENT_NORMAL;
 }
 
-static void split_extent(struct sender *sender, const struct extent *extent)
+static bool places(const struct sender *sender)
 {
-    const uint8_t *page = sender->config->ram->blocks[extent->block].addr + (extent->first << PAGE_SHIFT);
-    for (uint32_t i = 0; i < extent->pages; i++, page += PAGE_SIZE) {
-        if (i + PREFETCH_PAGES < extent->pages)
+    return sender->config->placement != NULL && channel_limits(sender->channel)->one_sided;
+}
+
+/* Where the content of a run within one slice goes. */
+static struct batch *choose(struct sender *sender, const struct extent *run, uint64_t *waited_ns)
+{
+    const struct ram *ram = sender->config->ram;
+    struct placed ignored;
+    if (!places(sender))
+        return &sender->inlined;
+    struct slice *slice = &ram->blocks[run->block].slices[run->first / (ram->slice_size >> PAGE_SHIFT)];
+    return placement_ask(sender->config->placement, slice, &ignored, waited_ns) ? &sender->placed : &sender->inlined;
+}
+
+/* A run within one slice. The slice is asked for when the first page turns out not to be zero. */
+static void sort_run(struct sender *sender, const struct extent *run, uint64_t *waited_ns)
+{
+    const uint8_t *page = sender->config->ram->blocks[run->block].addr + (run->first << PAGE_SHIFT);
+    struct batch *content = NULL;
+    if (sender->config->zero == NULL) {
+        batch_add(choose(sender, run, waited_ns), run->block, run->first, run->pages, EXTENT_NORMAL);
+        return;
+    }
+    for (uint32_t i = 0; i < run->pages; i++, page += PAGE_SIZE) {
+        if (i + PREFETCH_PAGES < run->pages)
             __builtin_prefetch(page + PREFETCH_PAGES * PAGE_SIZE); /* the word that the test will look at first */
-        enum extent_kind kind = sender->config->zero(page) ? EXTENT_ZERO : EXTENT_NORMAL;
-        add_joined(&sender->out, extent->block, extent->first + i, kind);
+        if (sender->config->zero(page)) {
+            add_joined(&sender->inlined, run->block, run->first + i, EXTENT_ZERO);
+            continue;
+        }
+        if (content == NULL)
+            content = choose(sender, run, waited_ns);
+        add_joined(content, run->block, run->first + i, EXTENT_NORMAL);
     }
 }
 
-/* Zero detection: from the engine's batch to sender->out. */
-static void split_zero_pages(struct sender *sender, const struct batch *batch)
+static void sort_extent(struct sender *sender, const struct extent *extent, uint64_t *waited_ns)
 {
-    batch_reset(&sender->out, batch->epoch);
+    uint64_t slice = places(sender) ? sender->config->ram->slice_size >> PAGE_SHIFT : UINT64_MAX;
+    struct extent run = *extent;
+    for (uint32_t left = extent->pages; left > 0; left -= run.pages, run.first += run.pages) {
+        uint64_t most = slice - run.first % slice;
+        run.pages = left < most ? left : (uint32_t)most;
+        sort_run(sender, &run, waited_ns);
+    }
+}
+
+/*
+ * From the engine's batch to what is put and what goes inline: at most as many extents together as a batch may have,
+ * since each has a page of its own. Zeros alone are no reason for a second record.
+ */
+static void sort_batch(struct sender *sender, const struct batch *batch, uint64_t *waited_ns)
+{
+    struct batch *placed = &sender->placed, *inlined = &sender->inlined;
+    batch_reset(placed, batch->epoch);
+    batch_reset(inlined, batch->epoch);
     for (unsigned i = 0; i < batch->count; i++) {
         const struct extent *extent = &batch->extents[i];
-        if (extent->kind == EXTENT_NORMAL && sender->config->zero != NULL)
-            split_extent(sender, extent);
+        if (extent->kind == EXTENT_NORMAL)
+            sort_extent(sender, extent, waited_ns);
         else
-            batch_add(&sender->out, extent->block, extent->first, extent->pages, extent->kind);
+            batch_add(inlined, extent->block, extent->first, extent->pages, extent->kind);
     }
+    if (placed->count == 0 || inlined->normal_pages > 0)
+        return;
+    for (unsigned i = 0; i < inlined->count; i++)
+        batch_add(placed, inlined->extents[i].block, inlined->extents[i].first, inlined->extents[i].pages, EXTENT_ZERO);
+    batch_reset(inlined, batch->epoch);
 }
 
-/* Placing needs the keys of every block that is touched; until they have come, and without one-sided channels, pages go
- * inline. */
-static bool can_place(const struct sender *sender)
-{
-    if (!sender->config->placed || !channel_limits(sender->channel)->one_sided)
-        return false;
-    for (unsigned i = 0; i < sender->out.count; i++) {
-        struct ram_block *block = &sender->config->ram->blocks[sender->out.extents[i].block];
-        if (block->mr == NULL || atomic_load_explicit(&block->remote, memory_order_acquire) == NULL)
-            return false; /* acquire: pairs with the release of whoever publishes an imported key */
-    }
-    return sender->out.normal_pages > 0;
-}
-
+/* No put leaves its slice: each has a registration and a key of its own. */
 static enum godwit_err put_extent(struct sender *sender, const struct extent *extent)
 {
-    const struct ram_block *block = &sender->config->ram->blocks[extent->block];
-    const struct remote *remote = atomic_load_explicit(&block->remote, memory_order_acquire);
+    const struct ram *ram = sender->config->ram;
     uint64_t most = channel_limits(sender->channel)->max_put;
     uint64_t at = extent->first << PAGE_SHIFT;
     uint64_t end = at + ((uint64_t)extent->pages << PAGE_SHIFT);
     enum godwit_err err = GODWIT_OK;
     for (uint64_t size; at < end && err == GODWIT_OK; at += size) {
-        size = end - at < most ? end - at : most;
-        err = channel_put(sender->channel, block->mr, at, remote, at, size);
+        struct placed to;
+        placement_look(&ram->blocks[extent->block].slices[at / ram->slice_size], &to); /* it was there before */
+        uint64_t offset = at % ram->slice_size, left = ram->slice_size - offset;
+        size = end - at < left ? end - at : left;
+        size = size < most ? size : most;
+        err = channel_put(sender->channel, to.mr, offset, to.remote, offset, size);
     }
     return err;
 }
 
 static enum godwit_err put_pages(struct sender *sender)
 {
+    const struct batch *placed = &sender->placed;
     enum godwit_err err = GODWIT_OK;
-    for (unsigned i = 0; i < sender->out.count && err == GODWIT_OK; i++)
-        if (sender->out.extents[i].kind == EXTENT_NORMAL)
-            err = put_extent(sender, &sender->out.extents[i]);
+    for (unsigned i = 0; i < placed->count && err == GODWIT_OK; i++)
+        if (placed->extents[i].kind == EXTENT_NORMAL)
+            err = put_extent(sender, &placed->extents[i]);
     return err;
 }
 
 static unsigned gather_pages(struct sender *sender)
 {
     unsigned used = 0;
-    for (unsigned i = 0; i < sender->out.count; i++) {
-        const struct extent *extent = &sender->out.extents[i];
+    for (unsigned i = 0; i < sender->inlined.count; i++) {
+        const struct extent *extent = &sender->inlined.extents[i];
         if (extent->kind != EXTENT_NORMAL)
             continue;
         sender->iov[used++] = (struct iovec){
@@ -105,20 +144,22 @@ static unsigned gather_pages(struct sender *sender)
     return used;
 }
 
-static enum godwit_err send_batch(struct sender *sender, const struct batch *batch, uint64_t *waited_ns)
+/* One record for what was sorted into batch, which is sender->placed or sender->inlined. */
+static enum godwit_err send_record(struct sender *sender, const struct batch *batch, uint64_t *waited_ns)
 {
-    split_zero_pages(sender, batch);
-    bool placed = can_place(sender);
-    uint32_t content = sender->out.normal_pages << PAGE_SHIFT;
+    bool placed = batch == &sender->placed;
+    uint32_t content = batch->normal_pages << PAGE_SHIFT;
+    if (batch->count == 0)
+        return GODWIT_OK;
     struct packet packet = {
         .type = PACKET_PAGES,
         .flags = placed ? PACKET_PLACED : 0,
         .epoch = batch->epoch,
         .sequence = sender->sequence++,
-        .extents = (uint16_t)sender->out.count,
+        .extents = (uint16_t)batch->count,
         .payload = placed ? 0 : content,
     };
-    size_t head = packet_encode(&packet, sender->out.extents, sender->head);
+    size_t head = packet_encode(&packet, batch->extents, sender->head);
 
     uint64_t before = clock_now_ns();
     migration_rate_wait(sender->config->rate, head + content);
@@ -129,8 +170,15 @@ static enum godwit_err send_batch(struct sender *sender, const struct batch *bat
     if (err == GODWIT_OK)
         err = channel_send(sender->channel, sender->head, head, sender->iov, parts, sender->config->progress_ms);
     if (err == GODWIT_OK)
-        counters_add_record(&sender->counters, head, sender->out.extents, sender->out.count, placed);
+        counters_add_record(&sender->counters, head, batch->extents, batch->count, placed);
     return err;
+}
+
+static enum godwit_err send_batch(struct sender *sender, const struct batch *batch, uint64_t *waited_ns)
+{
+    sort_batch(sender, batch, waited_ns);
+    enum godwit_err err = send_record(sender, &sender->placed, waited_ns);
+    return err == GODWIT_OK ? send_record(sender, &sender->inlined, waited_ns) : err;
 }
 
 static enum godwit_err send_marker(struct sender *sender, uint32_t epoch)

@@ -19,7 +19,8 @@ struct sender {
 
     /* sender thread only */
     uint32_t sequence;
-    struct batch out; /* the batch after zero detection */
+    /* the batch after zero detection: what is put, and what goes inline; zeros are with either */
+    struct batch placed, inlined;
     uint8_t head[PACKET_HEAD_MAX];
     struct iovec iov[BATCH_EXTENTS];
 };

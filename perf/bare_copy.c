@@ -5,11 +5,12 @@
  *
  * The same work as a migration and nothing else. Source: FILE mapped shared and read-only, its page tables empty. One
  * thread per stream takes the next piece of 2 MiB, whichever is free, and sends where it belongs and its bytes in one
- * sendmsg. Destination, another process: memory mapped shared, preallocated if asked; one thread per stream reads 16 bytes
- * and then the piece into its place, by recv with MSG_WAITALL. When every stream has ended it says so on one of them.
+ * sendmsg. Destination, another process: memory mapped shared, preallocated if asked; one thread per stream reads 16
+ * bytes and then the piece into its place, by recv with MSG_WAITALL. When every stream has ended it says so on one of
+ * them.
  *
- * The time runs from the moment all connections stand and all memory is prepared until the source reads that everything has
- * arrived. Prints one JSON object. Shares no code with the library on purpose.
+ * The time runs from the moment all connections stand and all memory is prepared until the source reads that everything
+ * has arrived. Prints one JSON object. Shares no code with the library on purpose.
  */
 #include <err.h>
 #include <errno.h>

@@ -139,17 +139,18 @@ static void migrate(struct bench *bench, const struct godwit_block *block, const
     check(godwit_options_set(options, "multifd-channels", channels, &error), &error);
     check(godwit_options_set(options, "zero-page-detection", "none", &error), &error);
     check(godwit_options_set(options, "downtime-limit", "0", &error), &error); /* never "nearly done" */
+    check(godwit_options_set(options, "rdma-pin-all", "on", &error), &error); /* all of it can be put, from the first pass on */
 
     struct godwit_destination *destination;
     struct godwit_source *source;
     check(godwit_destination_new(&guests[1], NULL, NULL, NULL, &destination, &error), &error);
-    destination_use_transport(destination, &sink.transport);
+    destination_use_transport(destination, &sink.transport, &sink.transport);
     check(godwit_destination_listen(destination, "loop:engine-pages", NULL, 0, &error), &error);
     pthread_t thread;
     if (pthread_create(&thread, NULL, serve, destination) != 0)
         errx(1, "cannot start a thread");
     check(godwit_source_new(&guests[0], options, NULL, NULL, &source, &error), &error);
-    source_use_transport(source, &sink.transport);
+    source_use_transport(source, &sink.transport, &sink.transport);
     check(godwit_source_migrate(source, "loop:engine-pages", &error), &error);
     pthread_join(thread, NULL);
     godwit_source_free(source);
@@ -169,7 +170,7 @@ int main(int argc, char *argv[])
     if (addr == MAP_FAILED)
         err(1, "cannot reserve %" PRIu64 " bytes of address space", size);
     struct godwit_block block = {.id = "virtual", .addr = addr, .size = size, .page_size = GODWIT_PAGE_SIZE, .fd = -1,
-                                 .content = GODWIT_BLOCK_SCRATCH};
+                                 .content = GODWIT_BLOCK_SCRATCH, .presence = GODWIT_BLOCK_PRESENT};
     struct bench bench = {.pages = size / GODWIT_PAGE_SIZE, .passes = rounds * PATTERNS, .quiet = QUIET_SYNCS};
     printf("{\"passes\": [");
     migrate(&bench, &block, argv[2]);

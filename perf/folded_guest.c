@@ -1,6 +1,6 @@
 /*
- * A guest of any size that needs next to no memory: one window of 256 MiB of random bytes, mapped again and again. For long
- * runs over slow links and under rate limits, where what is measured is not the reading of memory.
+ * A guest of any size that needs next to no memory: one window of 256 MiB of random bytes, mapped again and again. For
+ * long runs over slow links and under rate limits, where what is measured is not the reading of memory.
  *
  *     folded_guest URI BYTES [OPTION=VALUE ...]         options as those of the tool, such as multifd-channels=4
  *

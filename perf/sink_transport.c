@@ -1,6 +1,6 @@
 /*
- * Channels and listeners wrap those of the loop. Registrations remember a size, keys carry it; nothing here ever touches
- * the memory that is registered, so it may be address space without memory.
+ * Channels and listeners wrap those of the loop. Registrations remember a size, keys carry it; nothing here ever
+ * touches the memory that is registered, so it may be address space without memory.
  */
 #include "perf/sink_transport.h"
 

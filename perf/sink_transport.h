@@ -1,6 +1,7 @@
 /*
- * The loop transport with puts that vanish: an in-process channel of unlimited speed. Whoever sends pages one-sidedly over
- * it pays for everything but the bytes; streams (records, headers, markers, acknowledgements) are the loop's and do arrive.
+ * The loop transport with puts that vanish: an in-process channel of unlimited speed. Whoever sends pages one-sidedly
+ * over it pays for everything but the bytes; streams (records, headers, markers, acknowledgements) are the loop's and
+ * do arrive.
  */
 #ifndef PERF_SINK_TRANSPORT_H
 #define PERF_SINK_TRANSPORT_H

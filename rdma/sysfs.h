@@ -1,4 +1,4 @@
-/* Reading the small files of /sys, /proc and /dev. Callers put a root before the path: tests bring a machine of files. */
+/* Reading the small files of /sys, /proc and /dev. Callers put a root before the path: tests bring their own. */
 #ifndef RDMA_SYSFS_H
 #define RDMA_SYSFS_H
 

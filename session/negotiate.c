@@ -14,6 +14,8 @@ _Static_assert((int)NEGOTIATE_NAME_MAX == (int)GODWIT_BLOCK_ID_MAX, "the wire ca
 /* 2^52 bytes: beyond any address space, and page numbers stay well inside the 48 bits an extent has. */
 static const uint64_t block_size_max = UINT64_C(1) << 52;
 
+enum { SLICE_MIN = 2 << 20, SLICE_MAX = 16 << 20 };
+
 size_t offer_encode(const struct offer *offer, uint8_t *bytes)
 {
     struct wire_out out = wire_out(bytes, OFFER_SIZE_MAX);
@@ -22,6 +24,7 @@ size_t offer_encode(const struct offer *offer, uint8_t *bytes)
     wire_put_u16(&out, offer->block_count);
     wire_put_u32(&out, offer->page_size);
     wire_put_u64(&out, offer->populated);
+    wire_put_u32(&out, offer->slice_size);
     wire_put_string8(&out, offer->compression);
     for (unsigned i = 0; i < offer->block_count; i++) {
         wire_put_string8(&out, offer->blocks[i].id);
@@ -46,6 +49,15 @@ static enum godwit_err block_decode(struct wire_in *in, struct offer *offer, uns
     return GODWIT_OK;
 }
 
+/* A few sizes only: the smallest bounds what both sides remember of a block, the largest what is pinned for one page. */
+static bool slice_size_fits(const struct offer *offer)
+{
+    uint32_t size = offer->slice_size;
+    if ((offer->features & FEATURE_PLACED) == 0)
+        return size == 0;
+    return size >= SLICE_MIN && size <= SLICE_MAX && (size & (size - 1)) == 0;
+}
+
 enum godwit_err offer_decode(const void *bytes, size_t size, struct offer *offer, struct godwit_error *error)
 {
     struct wire_in in = wire_in(bytes, size);
@@ -54,10 +66,13 @@ enum godwit_err offer_decode(const void *bytes, size_t size, struct offer *offer
     offer->block_count = wire_get_u16(&in);
     offer->page_size = wire_get_u32(&in);
     offer->populated = wire_get_u64(&in);
+    offer->slice_size = wire_get_u32(&in);
     wire_get_string8(&in, offer->compression, NEGOTIATE_NAME_MAX);
     if (in.failed || offer->channels == 0 || offer->channels > NEGOTIATE_CHANNELS_MAX || offer->block_count == 0 ||
         offer->block_count > NEGOTIATE_BLOCKS_MAX)
         return error_set(error, GODWIT_ERR_PROTOCOL, "malformed OFFER of %zu bytes", size);
+    if (!slice_size_fits(offer))
+        return error_set(error, GODWIT_ERR_PROTOCOL, "malformed OFFER: slices of %u bytes", offer->slice_size);
     for (unsigned i = 0; i < offer->block_count; i++) {
         enum godwit_err err = block_decode(&in, offer, i, error);
         if (err != GODWIT_OK)

@@ -11,7 +11,7 @@ enum {
     NEGOTIATE_BLOCKS_MAX = 1024,
     NEGOTIATE_NAME_MAX = 63,
     NEGOTIATE_CHANNELS_MAX = 255,
-    OFFER_SIZE_MAX = 24 + 1 + NEGOTIATE_NAME_MAX + NEGOTIATE_BLOCKS_MAX * (1 + NEGOTIATE_NAME_MAX + 12),
+    OFFER_SIZE_MAX = 28 + 1 + NEGOTIATE_NAME_MAX + NEGOTIATE_BLOCKS_MAX * (1 + NEGOTIATE_NAME_MAX + 12),
     ACCEPT_SIZE_MAX = 32 + NEGOTIATE_BLOCKS_MAX + (NEGOTIATE_CHANNELS_MAX + 1) * (8 + TOKEN_SIZE),
 };
 
@@ -29,6 +29,7 @@ struct offer {
     uint16_t channels;
     uint32_t page_size;   /* of the wire: 4096 */
     uint64_t populated;   /* bytes of RAM that hold something, about; for an early "does not fit" */
+    uint32_t slice_size;  /* bytes that one key opens: 2, 4, 8 or 16 MiB; 0 without FEATURE_PLACED */
     char compression[NEGOTIATE_NAME_MAX + 1]; /* multifd-compression */
     uint16_t block_count;
     struct offer_block blocks[NEGOTIATE_BLOCKS_MAX];
@@ -47,7 +48,8 @@ struct acceptance {
 size_t offer_encode(const struct offer *offer, uint8_t *bytes);
 size_t acceptance_encode(const struct acceptance *acceptance, uint8_t *bytes);
 
-/* PROTOCOL for malformed bytes: sizes of 0 or not whole pages, double ids, counts out of range. */
+/* PROTOCOL for malformed bytes: sizes of 0 or not whole pages, double ids, counts out of range, a slice size that does
+ * not fit the features. */
 enum godwit_err offer_decode(const void *bytes, size_t size, struct offer *offer, struct godwit_error *error);
 enum godwit_err acceptance_decode(const void *bytes, size_t size, struct acceptance *acceptance,
                                   struct godwit_error *error);

@@ -25,6 +25,7 @@ const char *record_name(uint16_t type)
     case RECORD_BYE: return "BYE";
     case RECORD_OUTCOME_ASK: return "OUTCOME_ASK";
     case RECORD_OUTCOME: return "OUTCOME";
+    case RECORD_REGISTER: return "REGISTER";
     }
     return "unknown record";
 }

@@ -27,6 +27,7 @@ enum record_type {
     RECORD_BYE = 12,
     RECORD_OUTCOME_ASK = 13,
     RECORD_OUTCOME = 14,
+    RECORD_REGISTER = 15,
 };
 
 struct record_header {

@@ -202,6 +202,11 @@ void listener_free(struct listener *listener)
     listener->ops->free(listener);
 }
 
+const char *transport_scheme(const struct transport *transport)
+{
+    return transport->ops->scheme;
+}
+
 static enum godwit_err check_scheme(const struct transport *transport, const struct address *address,
                                     struct godwit_error *error)
 {

@@ -148,6 +148,9 @@ struct transport {
     void *context;                   /* NULL for transports without state */
 };
 
+/* Of the addresses it takes: "tcp". */
+const char *transport_scheme(const struct transport *transport);
+
 /*
  * Connects within timeout_ms in all, trying again while nothing listens there yet. INVALID for an address this
  * transport cannot use, REFUSED or UNREACHABLE when time runs out (the text names the address and the last cause),

@@ -28,9 +28,9 @@ enum {
 };
 
 enum godwit_block_content {
-    GODWIT_BLOCK_FRESH, /* reads as zero everywhere: zero pages need not be stored */
-    GODWIT_BLOCK_USED,  /* anything: every zero page is stored */
-    GODWIT_BLOCK_SCRATCH, /* nobody will read it, and it may take less room than it shows: zero pages need not be stored */
+    GODWIT_BLOCK_FRESH,   /* reads as zero everywhere: zero pages need not be stored */
+    GODWIT_BLOCK_USED,    /* anything: every zero page is stored */
+    GODWIT_BLOCK_SCRATCH, /* nobody will read it, and it may take less room than it shows: as for FRESH */
 };
 
 enum godwit_block_presence {
@@ -46,7 +46,7 @@ struct godwit_block {
     void *addr;                       /* page aligned */
     uint64_t size;                    /* bytes, a multiple of GODWIT_PAGE_SIZE, not 0 */
     uint32_t page_size;               /* bytes of the backing page: 4096, 2 MiB, 1 GiB; informative */
-    int fd;                           /* memfd or file behind addr, -1 for private anonymous memory */
+    int fd;                           /* memfd or file that addr maps shared; -1 for private memory */
     uint64_t fd_offset;               /* of addr within fd, bytes */
     enum godwit_block_content content;   /* read on the destination only */
     enum godwit_block_presence presence; /* read on the destination only */
@@ -72,8 +72,9 @@ struct godwit_guest_ops {
 
     /*
      * Source. The next run of pages at or after page `from` that may hold something other than zeros; *pages is 0 when
-     * there is none; a long run may be given in parts. Asked only after dirty_start, so a page that comes into being
-     * later is in the dirty log.
+     * there is none; a long run may be given in parts. Asked after dirty_start, so a page that comes into being later is
+     * in the dirty log. Of private memory (fd -1) that is to be registered with a device it is asked before dirty_start
+     * too: that answer decides what is registered, which pins it and may look like a write.
      * Default: all of the block. godwit_memory_next_data() serves most guests.
      */
     enum godwit_err (*next_data)(void *self, unsigned block, uint64_t from, uint64_t *first, uint64_t *pages,

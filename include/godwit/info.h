@@ -66,6 +66,7 @@ struct godwit_info {
     uint64_t total_time_ms, setup_time_ms;
     uint64_t expected_downtime_ms, downtime_ms; /* downtime: stop asked for until RUNNING arrived */
     uint64_t state_bytes;        /* device state */
+    uint64_t pinned_bytes;       /* guest memory registered with a device on this side */
     struct godwit_ram_info ram;
     unsigned channel_count;
     struct godwit_channel_info channels[GODWIT_CHANNELS_MAX];

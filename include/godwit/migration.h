@@ -116,9 +116,9 @@ GODWIT_API void godwit_destination_query(struct godwit_destination *destination,
 
 /*
  * Keeps answering a source that lost the connection around RUN until it has said goodbye, or for timeout_ms. A program
- * that exits after a migration calls this first, also after one that failed: a source whose RUN was lost holds its guest
- * until it is told that this side never ran it. True: nobody has a question any more. Returns at once when nobody can
- * have one, since the last migration did not get so far.
+ * that exits after a migration calls this first, also after one that failed: a source whose RUN was lost holds its
+ * guest until it is told that this side never ran it. True: nobody has a question any more. Returns at once when nobody
+ * can have one, since the last migration did not get so far.
  */
 GODWIT_API bool godwit_destination_linger(struct godwit_destination *destination, int timeout_ms);
 

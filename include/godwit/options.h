@@ -18,6 +18,7 @@ enum godwit_option_kind {
     GODWIT_OPTION_COUNT, /* a plain number */
     GODWIT_OPTION_MS,    /* milliseconds; text may end in ms or s */
     GODWIT_OPTION_RATE,  /* bytes per second; text may end in K, M, G, T (binary) */
+    GODWIT_OPTION_SIZE,  /* bytes; text may end in K, M, G, T (binary) */
     GODWIT_OPTION_ENUM,  /* one of values[]; the number is its index */
 };
 
@@ -54,7 +55,7 @@ GODWIT_API void godwit_options_free(struct godwit_options *options); /* NULL all
  * conflicts with what is set; nothing has changed then. */
 GODWIT_API enum godwit_err godwit_options_set(struct godwit_options *options, const char *name, const char *value,
                                               struct godwit_error *error);
-/* The value in the table's unit (ms, bytes per second, index). The name must be in the table. */
+/* The value in the table's unit (ms, bytes per second, bytes, index). The name must be in the table. */
 GODWIT_API uint64_t godwit_options_get(const struct godwit_options *options, const char *name);
 /* Was it set, rather than left at its default? */
 GODWIT_API bool godwit_options_is_set(const struct godwit_options *options, const char *name);

@@ -1,4 +1,5 @@
 """Strangers at the destination's port: none of them disturbs a migration, and who can be answered is answered."""
+import encodings.idna  # noqa: F401 what a connection would import later, perhaps as a user who may not read it
 import filecmp
 import os
 import socket

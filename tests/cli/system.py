@@ -4,8 +4,8 @@ strangers at its port can do to it.
 
     system.py GODWIT [--tracker KIND] [--nobody] [WORD ...]
 
-Only the cases whose name contains one of the words. With a tracker forced or as a user without privileges (which takes
-root), only the cases of the demo, for the guests of the others are idle.
+Only the cases whose name contains one of the words. With a tracker forced every process guest is tracked by it. --nobody
+makes all of this, the test itself included, a user without privileges (which takes root).
 """
 import argparse
 import os
@@ -18,6 +18,7 @@ HERE = Path(__file__).resolve().parent
 sys.dont_write_bytecode = True
 sys.path[:0] = [str(HERE), str(HERE.parent / "runner")]
 import demo_cases  # noqa: E402
+import devices_cases  # noqa: E402
 import hostile_cases  # noqa: E402
 import kvm_cases  # noqa: E402
 import limit_cases  # noqa: E402
@@ -54,19 +55,21 @@ def main():
     arguments = parse_arguments()
     words = arguments.words
     writer = tap.Writer()
-    if arguments.nobody and os.geteuid() != 0:
-        arguments.nobody = False  # this is a user without privileges already
-    modules = [usage_cases, demo_cases, kvm_cases, transfer_cases, limit_cases, hostile_cases]
+    modules = [usage_cases, devices_cases, demo_cases, kvm_cases, transfer_cases, limit_cases, hostile_cases]
     if arguments.tracker or arguments.nobody:
-        modules = [demo_cases]
+        modules = [demo_cases, transfer_cases, limit_cases, hostile_cases]  # what words are refused is the same for all
+    public = tempfile.TemporaryDirectory(prefix="godwit-cli-")
+    path = arguments.path
+    if arguments.nobody and os.geteuid() == 0:
+        path = public_copy(path, public.name)
+        become_nobody(public.name)
     cases = [case for module in modules for case in module.CASES]
     for case in cases:
         name = case.__name__.replace("_", " ")
         if words and not any(word in name for word in words):
             continue
         with tempfile.TemporaryDirectory(prefix="godwit-cli-") as scratch:
-            path = public_copy(arguments.path, scratch) if arguments.nobody else arguments.path
-            tool = Tool(path, arguments.tracker, become_nobody if arguments.nobody else None)
+            tool = Tool(path, arguments.tracker)
             try:
                 case(Context(writer, tool, Path(scratch), name))
             except Exception:

@@ -50,6 +50,11 @@ REFUSED = [
     (["recv", "tcp:127.0.0.1:0", "--dump", "a", "--discard"], "use one"),
     (["recv", "tcp:127.0.0.1:0", "--guest", "process", "--discard"], "leave"),
     (["recv", "tcp:127.0.0.1:0", "--max-bandwidth", "1G"], "godwit send"),
+    (["device"], "did you mean 'devices'"),
+    (["devices", "--jsn"], "did you mean --json"),
+    (["devices", "--channels", "2"], "devices --help"),
+    (["devices", "--max-bandwidth", "1G"], "devices --help"),
+    (["devices", "mlx5_0"], "takes no argument"),
 ]
 
 
@@ -71,7 +76,7 @@ def help_is_complete(t):
     answer = t.tool.run()
     t.expect(answer.code == 2 and answer.out == "" and "usage" in answer.err, "no arguments: usage, exit 2", answer)
     for words in (["help"], ["--help"], ["help", "recv"], ["demo", "--help"], ["send", "--help"], ["recv", "--help"],
-                  ["demo", "--ram", "64M", "--help"]):
+                  ["devices", "--help"], ["demo", "--ram", "64M", "--help"]):
         answer = t.tool.run(*words)
         narrow = all(len(line) <= 100 for line in answer.out.splitlines())
         t.expect(answer.code == 0 and answer.err == "" and "usage" in answer.out and narrow, " ".join(words), answer)

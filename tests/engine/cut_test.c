@@ -108,8 +108,10 @@ struct failing_row {
 
 ParameterizedTestParameters(cut, the_nth_call_that_fails_ends_the_migration_cleanly)
 {
-    static struct failing_row failing[] = {{FAULT_SEND, SCENE_LOOP}, {FAULT_RECV, SCENE_LOOP}, {FAULT_PUT, SCENE_LOOP},
-                                           {FAULT_FLUSH, SCENE_LOOP}, {FAULT_SEND, SCENE_UNIX}, {FAULT_RECV, SCENE_UNIX}};
+    static struct failing_row failing[] = {
+        {FAULT_SEND, SCENE_LOOP},  {FAULT_RECV, SCENE_LOOP}, {FAULT_PUT, SCENE_LOOP},
+        {FAULT_FLUSH, SCENE_LOOP}, {FAULT_SEND, SCENE_UNIX}, {FAULT_RECV, SCENE_UNIX},
+    };
     return cr_make_param_array(struct failing_row, failing, 6);
 }
 
@@ -121,8 +123,9 @@ ParameterizedTest(struct failing_row *row, cut, the_nth_call_that_fails_ends_the
         struct scene scene;
         scene_init(&scene, row->net, n, 1);
         scene_hurry(&scene);
-        /* All connections, numbered together. A flush that only seems to fail leaves memory referenced: of the guest, on a
-         * data connection, it may be; a control connection's is gone, where a real failure would have broken the channel. */
+        /* All connections, numbered together. A flush that only seems to fail leaves memory referenced: of the guest,
+         * on a data connection, it may be; a control connection's is gone, where a real failure would have broken the
+         * channel. */
         scene.only = row->op == FAULT_FLUSH ? 1 : FAULT_NEVER;
         scene.plan.counts = &counts;
         scene.plan.fail_op = row->op;

@@ -57,7 +57,8 @@ ParameterizedTest(struct row *row, failure, a_guest_operation_that_fails_leaves_
     scene_open(&scene);
     scene_run(&scene);
 
-    cr_assert_gt(guest->calls[row->op], row->at, "%s was called %u times", guest_op_name(row->op), guest->calls[row->op]);
+    cr_assert_gt(guest->calls[row->op], row->at, "%s was called %u times", guest_op_name(row->op),
+                 guest->calls[row->op]);
     expect_stayed(&scene);
     if (!row->destination)
         cr_assert_eq(scene.source_err, GODWIT_ERR_GUEST, "%d: %s", scene.source_err, scene.source_error.text);

@@ -22,9 +22,11 @@ ParameterizedTestParameters(migration, memory_and_state_arrive_as_they_were_when
     static struct row rows[SEEDS + 8];
     size_t count = 0;
     for (unsigned seed = 0; seed < SEEDS; seed++)
-        rows[count++] = (struct row){SCENE_LOOP, seed, 1 + seed % 5, seed % 2, seed % 3 == 0, seed % 4 != 0, seed % 8 > 0};
+        rows[count++] =
+            (struct row){SCENE_LOOP, seed, 1 + seed % 5, seed % 2, seed % 3 == 0, seed % 4 != 0, seed % 8 > 0};
     for (unsigned i = 0; i < 8; i++)
-        rows[count++] = (struct row){i % 2 ? SCENE_TCP : SCENE_UNIX, i, i < 4 ? 2 : 5, i % 4 > 1, i % 3 == 0, true, true};
+        rows[count++] =
+            (struct row){i % 2 ? SCENE_TCP : SCENE_UNIX, i, i < 4 ? 2 : 5, i % 4 > 1, i % 3 == 0, true, true};
     return cr_make_param_array(struct row, rows, count);
 }
 
@@ -428,7 +430,7 @@ static void note_load(void *opaque, enum guest_op op)
     if (op != OP_LOAD)
         return;
     atomic_store((atomic_bool *)scene->opaque, true);
-    nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL); /* so that the sender's flush comes to its end before RUN */
+    nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL); /* so that the sender's flush ends before RUN */
 }
 
 /* A sender that is slow to flush: the destination has meanwhile done with the data channels, if it can. */
@@ -471,8 +473,9 @@ static enum tap_verdict hold_holes(void *opaque, const struct tap_event *event)
     struct extent extents[BATCH_EXTENTS];
     if (event->hello.role != HELLO_DATA || event->type != PACKET_PAGES)
         return TAP_PASS;
-    cr_assert_eq(packet_decode_extents(&event->packet, event->head, event->head + PACKET_HEADER_SIZE, ram, extents, NULL),
-                 GODWIT_OK);
+    enum godwit_err err =
+        packet_decode_extents(&event->packet, event->head, event->head + PACKET_HEADER_SIZE, ram, extents, NULL);
+    cr_assert_eq(err, GODWIT_OK);
     if (event->packet.epoch > 1)
         atomic_store(&overtaking->second, true);
     if (event->packet.epoch != 1 || extents[0].kind != EXTENT_ZERO || atomic_exchange(&overtaking->held, true))

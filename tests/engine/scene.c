@@ -111,15 +111,19 @@ void scene_open(struct scene *scene)
     const struct transport *base = base_transport(scene);
     scene->fault = fault_net_new(base, &scene->plan, scene->only);
     tap_init(&scene->tap, fault_net_transport(scene->fault), scene->rule, scene);
+    tap_init(&scene->destination_tap, base, NULL, NULL);
+    scene->tap.watch = scene->watch_source;
+    scene->destination_tap.watch = scene->watch_destination;
+    scene->tap.watch_opaque = scene->destination_tap.watch_opaque = scene;
     must(!godwit_destination_new(&scene->to.guest, scene->destination_options, destination_event, scene,
                                  &scene->destination, &error),
          "destination", &error);
-    destination_use_transport(scene->destination, base);
+    destination_use_transport(scene->destination, &scene->destination_tap.transport, &scene->destination_tap.transport);
     must(!godwit_destination_listen(scene->destination, scene->uri, scene->uri, sizeof scene->uri, &error), "listen",
          &error);
     must(!godwit_source_new(&scene->from.guest, scene->source_options, source_event, scene, &scene->source, &error),
          "source", &error);
-    source_use_transport(scene->source, &scene->tap.transport);
+    source_use_transport(scene->source, &scene->tap.transport, &scene->tap.transport);
 }
 
 struct godwit_source *scene_another_source(struct scene *scene, const struct godwit_guest *guest)
@@ -127,7 +131,7 @@ struct godwit_source *scene_another_source(struct scene *scene, const struct god
     struct godwit_source *source = NULL;
     struct godwit_error error;
     must(!godwit_source_new(guest, scene->source_options, NULL, NULL, &source, &error), "source", &error);
-    source_use_transport(source, base_transport(scene));
+    source_use_transport(source, base_transport(scene), base_transport(scene));
     return source;
 }
 
@@ -192,6 +196,7 @@ void scene_close(struct scene *scene)
 {
     godwit_source_free(scene->source);
     tap_fini(&scene->tap);
+    tap_fini(&scene->destination_tap);
     godwit_destination_free(scene->destination);
     test_guest_fini(&scene->from);
     test_guest_fini(&scene->to);

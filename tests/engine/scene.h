@@ -1,5 +1,6 @@
 /*
- * A whole migration in one process: two test guests, a source in the caller's thread, a destination that serves in another.
+ * A whole migration in one process: two test guests, a source in the caller's thread, a destination that serves in
+ * another.
  *
  *   scene_init -> (change guests, options, rules) -> scene_open -> scene_run, or serve, migrate, join -> scene_close
  *
@@ -24,6 +25,7 @@ struct scene {
     tap_rule *rule;           /* opaque: the scene */
     struct fault_plan plan;   /* of the source's connection number `only`; none by default */
     uint64_t only;
+    watch_fn *watch_source, *watch_destination; /* registrations of either side; opaque: the scene */
     void (*on_source)(struct scene *scene, const struct godwit_event *event);
     void (*on_destination)(struct scene *scene, const struct godwit_event *event);
     void *opaque; /* the test's own */
@@ -31,7 +33,7 @@ struct scene {
     struct test_sides sides;
     struct godwit_source *source;
     struct godwit_destination *destination;
-    struct tap tap;
+    struct tap tap, destination_tap;
 
     /* results */
     enum godwit_err source_err, destination_err;

@@ -1,6 +1,6 @@
 /*
- * The decision when to stop the guest: tables, and a simulator that drives the pure functions (switchover and ledger) as
- * engine/source_pass.c does, for thousands of random guests, with a clock of its own.
+ * The decision when to stop the guest: tables, and a simulator that drives the pure functions (switchover and ledger)
+ * as engine/source_pass.c does, for thousands of random guests, with a clock of its own.
  */
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
@@ -158,8 +158,8 @@ static double pending_state(struct simulation *sim)
     return sim->state;
 }
 
-/* Nothing acknowledges device state: what is on its way of it (a record at most) is not known to the decision, and is taken
- * to have arrived here. */
+/* Nothing acknowledges device state: what is on its way of it (a record at most) is not known to the decision, and is
+ * taken to have arrived here. */
 static void save_some(struct simulation *sim)
 {
     double most = fmin(pending_state(sim), 512 << 10);
@@ -275,8 +275,8 @@ Test(switchover, whenever_the_guest_is_stopped_the_downtime_keeps_the_limit)
         if (sim.dirty + sim.state == 0 || late > reserve_of(&guest) / 2)
             continue;
         cr_assert(downtime * 1000 <= (double)guest.limit_ms + 0.001,
-                  "guest %u: %.3f ms, limit %llu (ram %.0f rate %.0f bandwidth %.0f estimated %.0f)", i, downtime * 1000,
-                  (unsigned long long)guest.limit_ms, guest.ram, guest.dirty_rate, guest.bandwidth,
+                  "guest %u: %.3f ms, limit %llu (ram %.0f rate %.0f bandwidth %.0f estimated %.0f)", i,
+                  downtime * 1000, (unsigned long long)guest.limit_ms, guest.ram, guest.dirty_rate, guest.bandwidth,
                   sim.ledger.bandwidth);
     }
     cr_assert_gt(stopped, 1500, "only %u guests were stopped: this tested little", stopped);

@@ -196,7 +196,12 @@ static enum godwit_err tap_listen(void *context, const struct address *address, 
 static enum godwit_err tap_domain(void *context, const struct address *address, struct domain **out,
                                   struct godwit_error *error)
 {
-    return transport_domain(((struct tap *)context)->inner, address, out, error);
+    const struct tap *tap = context;
+    enum godwit_err err = transport_domain(tap->inner, address, out, error);
+    if (err || !tap->watch)
+        return err;
+    *out = watched_domain_new(*out, tap->watch, tap->watch_opaque);
+    return *out ? GODWIT_OK : error_set(error, GODWIT_ERR_NO_MEMORY, "no memory for a domain");
 }
 
 void tap_init(struct tap *tap, const struct transport *inner, tap_rule *rule, void *opaque)

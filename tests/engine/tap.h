@@ -1,6 +1,6 @@
 /*
- * A transport that shows each record to a rule before it passes, and lets the rule swallow it or cut the connection there.
- * It wraps what the source connects; it understands hellos, control records and data records.
+ * A transport that shows each record to a rule before it passes, and lets the rule swallow it or cut the connection
+ * there. It wraps what the source connects; it understands hellos, control records and data records.
  */
 #ifndef TESTS_ENGINE_TAP_H
 #define TESTS_ENGINE_TAP_H
@@ -9,6 +9,7 @@
 
 #include "multifd/packet.h"
 #include "session/hello.h"
+#include "tests/lib/watched_domain.h"
 #include "transport/channel.h"
 #include "transport/channel_ops.h"
 
@@ -40,6 +41,8 @@ struct tap {
     void *opaque;
     atomic_bool refuse; /* connecting: nobody is there any more */
     _Atomic(struct channel *) lost; /* the peer of it knows nothing yet */
+    watch_fn *watch; /* of the domains made here; NULL: they are the inner transport's own */
+    void *watch_opaque;
     void (*before_flush)(void *opaque, const struct hello *hello); /* may be NULL */
 };
 

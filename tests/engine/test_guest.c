@@ -87,11 +87,11 @@ static enum godwit_err test_next_data(void *self, unsigned block, uint64_t from,
 {
     struct test_guest *guest = self;
     enum godwit_err err = begin(guest, OP_NEXT_DATA, error);
-    off_t data = lseek(guest->blocks[block].fd, (off_t)(from * 4096), SEEK_DATA);
+    off_t data = lseek(guest->fds[block], (off_t)(from * 4096), SEEK_DATA);
     *pages = 0;
     if (err || data < 0)
         return err;
-    off_t hole = lseek(guest->blocks[block].fd, data, SEEK_HOLE);
+    off_t hole = lseek(guest->fds[block], data, SEEK_HOLE);
     *first = (uint64_t)data / 4096;
     *pages = ((uint64_t)hole + 4095) / 4096 - *first;
     return GODWIT_OK;
@@ -217,7 +217,7 @@ static void init_block(struct test_guest *guest, unsigned index, uint64_t pages)
     struct godwit_block *block = &guest->blocks[index];
     *block = (struct godwit_block){.size = pages * 4096, .page_size = 4096};
     snprintf(block->id, sizeof block->id, "block-%u", index);
-    block->fd = memfd_create(block->id, MFD_CLOEXEC);
+    block->fd = guest->fds[index] = memfd_create(block->id, MFD_CLOEXEC);
     if (block->fd < 0 || ftruncate(block->fd, (off_t)block->size) != 0)
         abort();
     block->addr = mmap(NULL, block->size, PROT_READ | PROT_WRITE, MAP_SHARED, block->fd, 0);
@@ -278,7 +278,7 @@ void test_guest_fini(struct test_guest *guest)
         pthread_join(guest->writer, NULL);
     for (unsigned b = 0; b < TEST_BLOCKS; b++) {
         munmap(guest->blocks[b].addr, guest->blocks[b].size);
-        close(guest->blocks[b].fd);
+        close(guest->fds[b]);
         free(guest->flags[b]);
         free(guest->at_stop[b]);
     }
@@ -346,6 +346,18 @@ static void *writer_main(void *opaque)
 void test_guest_start_writer(struct test_guest *guest)
 {
     guest->has_writer = pthread_create(&guest->writer, NULL, writer_main, guest) == 0;
+}
+
+void test_guest_empty(struct test_guest *guest, unsigned block, uint64_t first, uint64_t pages)
+{
+    if (madvise((uint8_t *)guest->blocks[block].addr + first * 4096, pages * 4096, MADV_REMOVE) != 0)
+        abort();
+}
+
+void test_guest_hide_descriptors(struct test_guest *guest)
+{
+    for (unsigned b = 0; b < TEST_BLOCKS; b++)
+        guest->blocks[b].fd = -1;
 }
 
 void test_guest_use_up(struct test_guest *guest)

@@ -1,8 +1,8 @@
 /*
- * A small guest for tests of whole migrations: blocks of odd sizes with holes on memfds, a writer thread, an exact dirty log
- * of its own (one flag per page), device state in streams of 0, 1, 600 KiB and one that is saved while the guest runs. It
- * notes the order of all calls, fails the n-th call of an operation on demand, keeps a copy of its memory as of stop, and
- * compares on resume. Plain C: the stress program uses it too.
+ * A small guest for tests of whole migrations: blocks of odd sizes with holes on memfds, a writer thread, an exact
+ * dirty log of its own (one flag per page), device state in streams of 0, 1, 600 KiB and one that is saved while the
+ * guest runs. It notes the order of all calls, fails the n-th call of an operation on demand, keeps a copy of its
+ * memory as of stop, and compares on resume. Plain C: the stress program uses it too.
  */
 #ifndef TESTS_ENGINE_TEST_GUEST_H
 #define TESTS_ENGINE_TEST_GUEST_H
@@ -45,6 +45,7 @@ struct test_guest {
     struct godwit_guest guest; /* what the library gets */
     struct godwit_guest_ops ops;
     struct godwit_block blocks[TEST_BLOCKS];
+    int fds[TEST_BLOCKS]; /* of the blocks, shown to the library or not */
     const char *streams[TEST_STREAMS];
     uint8_t *state[TEST_STREAMS];
     size_t state_size[TEST_STREAMS], state_saved[TEST_STREAMS];
@@ -85,6 +86,11 @@ void test_guest_boot(struct test_guest *guest);
 void test_guest_start_writer(struct test_guest *guest);
 /* Writes one page now, as the guest. */
 void test_guest_write(struct test_guest *guest, unsigned block, uint64_t page, uint64_t value);
+
+/* Source: a range of a block becomes a hole. */
+void test_guest_empty(struct test_guest *guest, unsigned block, uint64_t first, uint64_t pages);
+/* The library sees no descriptors, as if the memory were private. */
+void test_guest_hide_descriptors(struct test_guest *guest);
 
 /* Destination: junk in all memory, and says so. */
 void test_guest_use_up(struct test_guest *guest);

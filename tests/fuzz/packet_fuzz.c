@@ -7,7 +7,8 @@
 
 enum { CRC_AT = 28 };
 
-static struct ram_block blocks[] = {{.id = "a", .pages = 3}, {.id = "b", .pages = 512}, {.id = "c", .pages = 1ull << 40}};
+static struct ram_block blocks[] = {
+    {.id = "a", .pages = 3}, {.id = "b", .pages = 512}, {.id = "c", .pages = 1ull << 40}};
 static const struct ram ram = {.blocks = blocks, .count = 3};
 
 static void check(const struct packet *packet, const struct extent *extents)

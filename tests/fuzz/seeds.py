@@ -10,6 +10,7 @@ from pathlib import Path
 
 RECORD_HEADER = 16
 OFFER, ACCEPT, KEY, EPOCH_ACK, STATE, COMMIT, LOADED, RUN, RUNNING, BYE = 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
+REGISTER = 15
 FROM_DESTINATION = {ACCEPT, KEY, EPOCH_ACK, LOADED, RUNNING}
 
 
@@ -103,18 +104,23 @@ def written():
     one, two = state(b"clock", 1, 0, b"tick"), state(b"workers", 0, 0, b"")
     rest = state(b"workers", 1, 0, b"steps")
     yield "state", b"".join(struct.pack(">H", len(body)) + body for body in (one, two, rest))
-    offer = struct.pack(">QHHIQ", 1, 2, 1, 4096, 8192) + b"\4none" + b"\6pc.ram" + struct.pack(">QI", 8192, 4096)
+    offer = struct.pack(">QHHIQI", 1, 2, 1, 4096, 8192, 2 << 20) + b"\4none" + b"\6pc.ram" + struct.pack(">QI", 8192, 4096)
     commit = struct.pack(">II", 1, 2)
-    steps = [(OFFER, offer), (STATE, one), (STATE, two), (STATE, rest), (COMMIT, commit), (RUN, b""), (BYE, b"")]
+    register = struct.pack(">HHIIHHII", 0, 0, 0, 1, 0, 0, 1, 2)
+    steps = [(OFFER, offer), (REGISTER, register), (STATE, one), (STATE, two), (STATE, rest), (COMMIT, commit), (RUN, b""), (BYE, b"")]
     for end in range(1, len(steps) + 1):
         yield "destination", b"".join(framed(kind, body) for kind, body in steps[:end])
-    key = framed(KEY, struct.pack(">HH", 0, 16) + b"\xff" * 16)
+    key = framed(KEY, struct.pack(">HHI", 0, 16, 0) + b"\xff" * 16)
+    none = framed(KEY, struct.pack(">HHI", 1, 0, 0))
     rest = framed(EPOCH_ACK, struct.pack(">IQ", 1, 4096)) + framed(LOADED, b"") + framed(RUNNING, b"")
     token = lambda role, channel, epoch: bytes([role, 0]) + struct.pack(">HI", channel, epoch) + bytes(32)
     accept = struct.pack(">QHHHH", 1, 1, 2, 2, 0) + b"\1\1" + token(1, 0, 0) + token(0, 0, 1)
     yield "accept", accept
     yield "source", b"\x17" + framed(ACCEPT, accept) + key + rest
     yield "source", b"\x17" + key + key
+    yield "source", b"\x17" + framed(ACCEPT, accept) + key + none + rest
+    yield "source", b"\x17" + framed(ACCEPT, accept) + none + none
+    yield "source", b"\x1f" + framed(ACCEPT, accept) + key
 
 
 def main(golden, corpus):

@@ -1,16 +1,17 @@
 /*
  * What a source makes of the control records of a destination: ACCEPT, KEY (imported by the loop transport), EPOCH_ACK,
  * LOADED, RUNNING. source_setup.c is included for take_record(). Input: a byte that says how far the source is, then
- * type (2 bytes), length (2 bytes), body, repeated. A KEY whose first number is all ones names the real region.
+ * type (2 bytes), length (2 bytes), body, repeated. A KEY whose key begins with ones opens the real region.
  */
 #include "engine/source_setup.c"
 
 #include <stdlib.h>
 
+#include "session/registration.h"
 #include "tests/fuzz/fuzz.h"
 #include "transport/loop.h"
 
-enum { PAGES = 4, COMMITTED = 1 << 0, RUN_WRITTEN = 1 << 1, CLOSED = 1 << 2 };
+enum { PAGES = 4, COMMITTED = 1 << 0, RUN_WRITTEN = 1 << 1, CLOSED = 1 << 2, NOT_ANNOUNCED = 1 << 3 };
 
 struct stage {
     struct loop_net *net;
@@ -36,7 +37,7 @@ static void set_up(struct stage *stage)
                  "cannot set up");
     mr_export(stage->mr, &stage->key);
     stage->ram = ram_new(blocks, 2, false);
-    fuzz_require(stage->ram != NULL, "no memory");
+    fuzz_require(stage->ram != NULL && ram_cut(stage->ram, SLICE_SIZE_MIN), "no memory");
     pthread_mutex_init(&stage->source.lock, NULL);
     pthread_cond_init(&stage->source.changed, NULL);
 }
@@ -46,6 +47,11 @@ static void set_state(struct stage *stage, uint8_t how)
     struct godwit_source *source = &stage->source;
     source->domain = stage->domain;
     source->ram = stage->ram;
+    source->placement = placement_new();
+    fuzz_require(source->placement != NULL, "no memory");
+    for (uint32_t i = 0; i < stage->ram->slice_count && (how & NOT_ANNOUNCED) == 0; i++)
+        placement_announce(source->placement, &stage->ram->slices[i]);
+    source->acceptance.features = FEATURE_PLACED;
     source->accepted = source->loaded = source->running = false;
     source->committed = (how & COMMITTED) != 0;
     source->run_written = (how & RUN_WRITTEN) != 0;
@@ -61,12 +67,16 @@ static void set_state(struct stage *stage, uint8_t how)
 
 static void clear_keys(struct stage *stage)
 {
-    for (unsigned i = 0; i < stage->ram->count; i++) {
-        struct remote *remote = atomic_exchange(&stage->ram->blocks[i].remote, NULL);
+    for (uint32_t i = 0; i < stage->ram->slice_count; i++) {
+        struct slice *slice = &stage->ram->slices[i];
+        struct remote *remote = slice->remote;
         if (remote != NULL)
-            fuzz_require(remote_size(remote) == stage->ram->blocks[i].pages << PAGE_SHIFT, "a key fits its block");
+            fuzz_require(slice->announced && remote_size(remote) == slice_pages(stage->ram, slice) << PAGE_SHIFT,
+                         "a key fits a slice that was announced");
         remote_free(remote);
+        *slice = (struct slice){.block = slice->block};
     }
+    placement_free(stage->source.placement);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -88,8 +98,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         uint8_t *body = malloc(header.size + 1u);
         fuzz_require(body != NULL, "no memory");
         memcpy(body, data, header.size);
-        if (header.type == RECORD_KEY && header.size == 4u + stage.key.size && memcmp(body + 4, "\377\377\377\377", 4) == 0)
-            memcpy(body + 4, stage.key.bytes, stage.key.size);
+        if (header.type == RECORD_KEY && header.size == (uint32_t)KEY_HEAD_SIZE + stage.key.size &&
+            memcmp(body + KEY_HEAD_SIZE, "\377\377\377\377", 4) == 0)
+            memcpy(body + KEY_HEAD_SIZE, stage.key.bytes, stage.key.size);
         enum godwit_err err = take_record(&stage.source, &header, body, &error);
         free(body);
         if (err != GODWIT_OK)

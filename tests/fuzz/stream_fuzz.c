@@ -93,7 +93,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         *recv = (struct multifd_recv){.config = {.ram = ram, .count = 1, .progress_ms = 1, .marker = marker},
                                       .is_zero = zero_test_select()};
     }
-    struct script script = {.base = {.ops = &script_ops, .limits = {.max_iov = BATCH_EXTENTS}}, .at = data + 1, .end = data + size, .epoch = 1,
+    struct script script = {.base = {.ops = &script_ops, .limits = {.max_iov = BATCH_EXTENTS}},
+                            .at = data + 1,
+                            .end = data + size,
+                            .epoch = 1,
                             .mend = (data[0] & 1) != 0};
     recv->config.placed = (data[0] & 2) != 0;
     recv->receivers[0] = (struct receiver){.recv = recv, .channel = &script.base};

@@ -23,6 +23,8 @@ ERROR_TEXT_MAX = 511
 CHANNELS_MAX, BLOCKS_MAX, NAME_MAX = 255, 1024, 63
 BLOCK_SIZE_MAX = 1 << 52
 KEY_MAX = 64
+SLICE_SIZES = {2 << 20, 4 << 20, 8 << 20, 16 << 20}
+REGISTER_RUNS_MAX = 1024
 STREAMS_MAX, STREAM_MAX, STREAMS_TOTAL_MAX = 256, 256 << 20, 512 << 20
 EXTENTS_MAX, NORMAL_MAX, PAYLOAD_MAX = 512, 512, 512 * PAGE
 FEATURE_PLACED = 1
@@ -32,7 +34,7 @@ RECORDS = {  # number: (name, who sends it)
     1: ("HEARTBEAT", "both"), 2: ("ERROR", "both"), 3: ("OFFER", SOURCE), 4: ("ACCEPT", DESTINATION),
     5: ("KEY", DESTINATION), 6: ("EPOCH_ACK", DESTINATION), 7: ("STATE", SOURCE), 8: ("COMMIT", SOURCE),
     9: ("LOADED", DESTINATION), 10: ("RUN", SOURCE), 11: ("RUNNING", DESTINATION), 12: ("BYE", SOURCE),
-    13: ("OUTCOME_ASK", SOURCE), 14: ("OUTCOME", DESTINATION),
+    13: ("OUTCOME_ASK", SOURCE), 14: ("OUTCOME", DESTINATION), 15: ("REGISTER", SOURCE),
 }
 DATA_RECORDS = {1: "PAGES", 2: "MARKER"}
 FLAG_PLACED = 1
@@ -70,12 +72,13 @@ LAYOUTS = {
     "HEARTBEAT": [(0, 8, "time"), (8, 8, "progress")],
     "ERROR": [(0, 2, "code"), (2, 2, "text size"), (4, "n", "text")],
     "OFFER": [(0, 8, "features"), (8, 2, "channels"), (10, 2, "blocks"), (12, 4, "page size"), (16, 8, "populated"),
-              (24, 1, "compression size"), (25, "n", "compression")],
+              (24, 4, "slice size"), (28, 1, "compression size"), (29, "n", "compression")],
     "OFFER block": [(0, 1, "id size"), (1, "n", "id"), ("1+n", 8, "size"), ("9+n", 4, "page size")],
     "ACCEPT": [(0, 8, "features"), (8, 2, "channels"), (10, 2, "blocks"), (12, 2, "tokens"), (14, 2, "reserved"),
                (16, "n", "fresh")],
     "ACCEPT token": [(0, 1, "role"), (1, 1, "reserved"), (2, 2, "channel"), (4, 4, "epoch"), (8, 32, "token")],
-    "KEY": [(0, 2, "block"), (2, 2, "key size"), (4, "n", "key")],
+    "REGISTER run": [(0, 2, "block"), (2, 2, "reserved"), (4, 4, "first"), (8, 4, "slices")],
+    "KEY": [(0, 2, "block"), (2, 2, "key size"), (4, 4, "slice"), (8, "n", "key")],
     "EPOCH_ACK": [(0, 4, "epoch"), (4, 8, "arrived")],
     "STATE": [(0, 1, "name size"), (1, "n", "name"), ("1+n", 1, "flags"), ("2+n", 8, "offset"), ("10+n", "rest", "data")],
     "COMMIT": [(0, 4, "epoch"), (4, 4, "streams")],
@@ -215,11 +218,14 @@ def body_error(name, body):
 def body_offer(name, body):
     cursor = Cursor(body, name)
     offer = {}
-    for field, size in (("features", 8), ("channels", 2), ("blocks", 2), ("page size", 4), ("populated", 8)):
+    for field, size in (("features", 8), ("channels", 2), ("blocks", 2), ("page size", 4), ("populated", 8),
+                        ("slice size", 4)):
         offer[field] = int.from_bytes(cursor.take(size), "big")
     offer["compression"] = cursor.text8(NAME_MAX, "compression", empty=True)
     if not 1 <= offer["channels"] <= CHANNELS_MAX or not 1 <= offer["blocks"] <= BLOCKS_MAX:
         refuse("OFFER: a count is out of range")
+    if offer["slice size"] not in (SLICE_SIZES if offer["features"] & FEATURE_PLACED else {0}):
+        refuse(f"OFFER: slices of {offer['slice size']} bytes")
     blocks = []
     for _ in range(offer["blocks"]):
         block = {"id": cursor.text8(NAME_MAX, "block id"), "size": int.from_bytes(cursor.take(8), "big"),
@@ -267,6 +273,16 @@ def check_accept(accept, offer):
             refuse(f"ACCEPT: token {i} is not the one due")
 
 
+def body_register(name, body):
+    cursor = Cursor(body, name)
+    runs = []
+    while cursor.left or not runs:
+        runs.append(cursor.fields("REGISTER run"))
+    if len(runs) > REGISTER_RUNS_MAX or any(run["slices"] == 0 for run in runs):
+        refuse("malformed REGISTER")
+    return {"runs": runs}
+
+
 def body_key(name, body):
     cursor = Cursor(body, name)
     key = cursor.fields(name)
@@ -294,6 +310,7 @@ def body_outcome(name, body):
 
 
 BODIES = {"HEARTBEAT": body_fixed, "ERROR": body_error, "OFFER": body_offer, "ACCEPT": body_accept, "KEY": body_key,
+          "REGISTER": body_register,
           "EPOCH_ACK": body_fixed, "STATE": body_state, "COMMIT": body_fixed, "OUTCOME": body_outcome}
 
 
@@ -358,7 +375,18 @@ class FromSource:
 
     def __init__(self):
         self.sequence, self.offer, self.commit, self.run, self.bye = 0, None, None, False, False
-        self.states = StateSet()
+        self.states, self.registered = StateSet(), set()
+
+    def take_register(self, body):
+        if not self.offer or self.commit or not self.offer["features"] & FEATURE_PLACED:
+            refuse("REGISTER out of place")
+        for run in body["runs"]:
+            size = self.offer["blocks"][run["block"]]["size"] if run["block"] < len(self.offer["blocks"]) else 0
+            slices = -(-size // self.offer["slice size"])
+            asked = {(run["block"], run["first"] + i) for i in range(min(run["slices"], slices + 1))}
+            if run["first"] + run["slices"] > slices or asked & self.registered:
+                refuse(f"REGISTER of slices that there are not, or that were asked for: {run}")
+            self.registered |= asked
 
     def take(self, data):
         record = decode_record(data, self.sequence, SOURCE)
@@ -368,6 +396,8 @@ class FromSource:
             if self.offer:
                 refuse("a second OFFER")
             self.offer = body
+        elif name == "REGISTER":
+            self.take_register(body)
         elif name == "STATE":
             if not self.offer or self.commit:
                 refuse("STATE out of place")
@@ -390,9 +420,10 @@ class FromSource:
 
 
 class FromDestination:
-    """The records of a destination on the first control connection, in their order."""
+    """The records of a destination on the first control connection, in their order. source: what it answers, if known."""
 
-    def __init__(self):
+    def __init__(self, source=None):
+        self.source = source
         self.sequence, self.accept, self.acked, self.loaded, self.running = 0, None, 0, False, False
         self.arrived, self.keys = 0, set()
 
@@ -405,10 +436,11 @@ class FromDestination:
                 refuse("a second ACCEPT")
             self.accept = body
         elif name == "KEY":
-            if not self.accept or body["block"] >= self.accept["blocks"] or body["block"] in self.keys \
-                    or not self.accept["features"] & FEATURE_PLACED:
+            slice = (body["block"], body["slice"])
+            if not self.accept or not self.accept["features"] & FEATURE_PLACED or slice in self.keys \
+                    or body["block"] >= self.accept["blocks"] or (self.source and slice not in self.source.registered):
                 refuse("KEY out of place")
-            self.keys.add(body["block"])
+            self.keys.add(slice)
         elif name == "EPOCH_ACK":
             if not self.accept or body["epoch"] <= self.acked or body["arrived"] < self.arrived or self.loaded:
                 refuse("EPOCH_ACK out of place")
@@ -516,7 +548,8 @@ def split_data(data):
 
 def decode_session(vector):
     """All messages of a session file in their order: (connection, sender, what it is, dict)."""
-    control = {SOURCE: FromSource(), DESTINATION: FromDestination()}
+    source = FromSource()
+    control = {SOURCE: source, DESTINATION: FromDestination(source)}
     data, greeted = {}, {}
     for connection, sender, raw in vector.parts:
         stage = greeted.get(connection, 0)

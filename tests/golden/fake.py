@@ -116,7 +116,7 @@ class FakeSource:
     def negotiate(self):
         self.begin()
         block = b"\x03ram" + struct.pack(">QI", 3 * decode.PAGE, decode.PAGE)
-        self.control.send("OFFER", struct.pack(">QHHIQ", 0, 1, 1, decode.PAGE, decode.PAGE) + b"\x04none" + block)
+        self.control.send("OFFER", struct.pack(">QHHIQI", 0, 1, 1, decode.PAGE, decode.PAGE, 0) + b"\x04none" + block)
         self.tokens = self.control.wait("ACCEPT")["body"]["tokens"]
         self.data = connect(self.path)
         self.data.sendall(hello(self.session, role=1, token=self.tokens[0]["token"]))

@@ -1,8 +1,8 @@
 /*
- * The golden vectors against the code: every good file decodes and encodes to the same bytes, every bad one is refused with
- * the code it names. Control records of a source and data records go through the real readers, session/control.c with
- * engine/destination_records.c and multifd/recv.c; the reader of a destination's records is private to a running source,
- * and peers.py plays those files to one.
+ * The golden vectors against the code: every good file decodes and encodes to the same bytes, every bad one is refused
+ * with the code it names. Control records of a source and data records go through the real readers, session/control.c
+ * with engine/destination_records.c and multifd/recv.c; the reader of a destination's records is private to a running
+ * source, and peers.py plays those files to one.
  */
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
@@ -15,6 +15,7 @@
 #include "multifd/bitmap.h"
 #include "multifd/packet.h"
 #include "session/hello.h"
+#include "session/registration.h"
 #include "tests/golden/vector.h"
 #include "tests/lib/pair.h"
 #include "transport/clock.h"
@@ -131,7 +132,22 @@ static size_t copy_integers(const uint8_t *body, size_t size, const char *widths
     return (size_t)(out.at - again);
 }
 
-/* A code or number, a size, and that many bytes. */
+static size_t copy_key(const uint8_t *body, size_t size, uint8_t *again)
+{
+    struct slice_key key;
+    cr_assert_eq(slice_key_decode(body, size, &key, NULL), GODWIT_OK);
+    return slice_key_encode(&key, again);
+}
+
+static size_t copy_register(const uint8_t *body, size_t size, uint8_t *again)
+{
+    struct register_run runs[REGISTER_RUNS_MAX];
+    unsigned count;
+    cr_assert_eq(register_decode(body, size, runs, &count, NULL), GODWIT_OK);
+    return register_encode(runs, count, again);
+}
+
+/* A code, a size, and that many bytes. */
 static size_t copy_sized(const uint8_t *body, size_t size, uint8_t *again)
 {
     size_t head = copy_integers(body, size, "22", again);
@@ -171,8 +187,9 @@ static size_t copy_body(uint16_t type, const uint8_t *body, size_t size, uint8_t
 {
     switch (type) {
     case RECORD_HEARTBEAT: return copy_integers(body, size, "88", again);
-    case RECORD_ERROR:
-    case RECORD_KEY: return copy_sized(body, size, again);
+    case RECORD_ERROR: return copy_sized(body, size, again);
+    case RECORD_KEY: return copy_key(body, size, again);
+    case RECORD_REGISTER: return copy_register(body, size, again);
     case RECORD_OFFER: return copy_offer(body, size, again);
     case RECORD_ACCEPT: return copy_accept(body, size, again);
     case RECORD_EPOCH_ACK: return copy_integers(body, size, "48", again);
@@ -342,7 +359,8 @@ static enum godwit_err wait_failure(struct reader *reader, struct channel *chann
     pthread_mutex_lock(&reader->destination.lock);
     int waited = 0;
     while (reader->session->failure.code == GODWIT_OK && waited == 0)
-        waited = pthread_cond_clockwait(&reader->destination.changed, &reader->destination.lock, CLOCK_MONOTONIC, &until);
+        waited = pthread_cond_clockwait(&reader->destination.changed, &reader->destination.lock, CLOCK_MONOTONIC,
+                                        &until);
     enum godwit_err code = reader->session->failure.code;
     pthread_mutex_unlock(&reader->destination.lock);
     return code;

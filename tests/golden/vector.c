@@ -1,4 +1,5 @@
-/* See vector.h. A line is split at its '#'; comments before the first byte describe the file, hex goes to the last part. */
+/* See vector.h. A line is split at its '#'; comments before the first byte describe the file, hex goes to the last
+ * part. */
 #include "tests/golden/vector.h"
 
 #include <stdio.h>

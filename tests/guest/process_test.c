@@ -191,7 +191,7 @@ static struct process_guest *new_destination(bool keep_image, struct godwit_bloc
     struct process_destination_config config;
     struct process_guest *guest = NULL;
     process_destination_config_init(&config);
-    config.keep_image = keep_image;
+    config.memory.keep_image = keep_image;
     cr_assert_eq(process_guest_new_destination(&guest, &config, NULL), GODWIT_OK);
     struct godwit_block offer = {.id = "pc.ram", .size = RAM, .page_size = 4096};
     const struct godwit_guest *face = process_guest_interface(guest);

@@ -4,8 +4,8 @@
 
 unsigned census_fds(void);
 
-/* A joined thread may be listed by the kernel for a moment still: waits up to a second for no more than `most`, UINT_MAX:
- * not at all. */
+/* A joined thread may be listed by the kernel for a moment still: waits up to a second for no more than `most`,
+ * UINT_MAX: not at all. */
 unsigned census_threads(unsigned most);
 
 #endif

@@ -44,8 +44,8 @@ static bool run(struct transfer *transfer, uint32_t *ended)
 }
 
 /*
- * A sender notices that its far end is gone when it sends; where unread bytes stop the far kernel from taking any more (and
- * from saying so), when its own buffers are full, and nothing has moved for progress_ms.
+ * A sender notices that its far end is gone when it sends; where unread bytes stop the far kernel from taking any more
+ * (and from saying so), when its own buffers are full, and nothing has moved for progress_ms.
  */
 static void send_until_noticed(struct transfer *transfer, unsigned channel, uint32_t ended)
 {

@@ -70,8 +70,8 @@ static uint64_t batch_bytes(struct migration_rate *rate)
 }
 
 /*
- * Senders that always have work: each books, waits for its turn, oversleeps by up to late_ns, sends, and books again. With
- * idle_ms, all of them find no work for so long, now and then.
+ * Senders that always have work: each books, waits for its turn, oversleeps by up to late_ns, sends, and books again.
+ * With idle_ms, all of them find no work for so long, now and then.
  */
 static void simulate(struct migration_rate *rate, unsigned senders, uint64_t late_ns, uint64_t idle_ms, uint64_t from,
                      uint64_t until, struct history *history)

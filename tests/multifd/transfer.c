@@ -92,23 +92,65 @@ static struct ram *make_ram(struct transfer *transfer, bool destination)
     return ram;
 }
 
-/* What a source and a destination do with domains and keys. */
+/* ---- what a source and a destination do with domains and keys ---- */
+
+void transfer_give_key(struct transfer *transfer, unsigned block, uint32_t slice)
+{
+    struct region_key key;
+    struct remote *remote;
+    mr_export(transfer->destination->blocks[block].slices[slice].mr, &key);
+    cr_assert_eq(domain_import(transfer->domain, &key, &remote, NULL), GODWIT_OK);
+    cr_assert(placement_take_key(transfer->placement, &transfer->source->blocks[block].slices[slice], remote));
+}
+
+static void source_registered(void *opaque, struct slice *slice)
+{
+    placement_registered(((struct transfer *)opaque)->placement, slice);
+}
+
+static void destination_registered(void *opaque, struct slice *slice)
+{
+    struct transfer *transfer = opaque;
+    if (!transfer->setup.keys_late)
+        transfer_give_key(transfer, slice->block, slice_index(transfer->destination, slice));
+}
+
+static void cannot_register(void *opaque, const struct godwit_error *error)
+{
+    cr_assert_fail("%s", error->text);
+}
+
+static void start_registrar(struct transfer *transfer, unsigned side, struct ram *ram)
+{
+    struct registrar_config config = {
+        .ram = ram,
+        .domain = transfer->domain,
+        .access = side == 0 ? REGION_LOCAL : REGION_REMOTE_WRITE,
+        .populate = side == 1,
+        .done = side == 0 ? source_registered : destination_registered,
+        .failed = cannot_register,
+        .opaque = transfer,
+    };
+    cr_assert(ram_cut(ram, SLICE_SIZE_MIN));
+    cr_assert_eq(registrar_start(&config, &transfer->registrars[side], NULL), GODWIT_OK);
+}
+
 static void make_reachable(struct transfer *transfer)
 {
     cr_assert_eq(transport_domain(transfer->pair.transport, &transfer->pair.address, &transfer->domain, NULL),
                  GODWIT_OK);
-    for (unsigned i = 0; i < TRANSFER_BLOCKS; i++) {
-        struct ram_block *from = &transfer->source->blocks[i], *to = &transfer->destination->blocks[i];
-        struct region here = {from->addr, from->pages << PAGE_SHIFT, -1, 0},
-                      there = {to->addr, to->pages << PAGE_SHIFT, -1, 0};
-        struct region_key key;
-        struct remote *remote;
-        cr_assert_eq(domain_register(transfer->domain, &here, REGION_LOCAL, &from->mr, NULL), GODWIT_OK);
-        cr_assert_eq(domain_register(transfer->domain, &there, REGION_REMOTE_WRITE, &to->mr, NULL), GODWIT_OK);
-        mr_export(to->mr, &key);
-        cr_assert_eq(domain_import(transfer->domain, &key, &remote, NULL), GODWIT_OK);
-        atomic_store(&from->remote, remote);
+    transfer->placement = placement_new();
+    cr_assert_not_null(transfer->placement);
+    start_registrar(transfer, 0, transfer->source);
+    start_registrar(transfer, 1, transfer->destination);
+    for (uint32_t i = 0; i < transfer->source->slice_count; i++)
+        placement_announce(transfer->placement, &transfer->source->slices[i]);
+    for (uint32_t i = 0; i < transfer->source->slice_count; i++) {
+        registrar_queue(transfer->registrars[0], &transfer->source->slices[i]);
+        registrar_queue(transfer->registrars[1], &transfer->destination->slices[i]);
     }
+    for (unsigned side = 0; side < 2; side++)
+        cr_assert(registrar_wait(transfer->registrars[side], TRANSFER_SOON_MS));
 }
 
 static struct channel *maybe_faulty(const struct transfer_setup *setup, unsigned index, unsigned side,
@@ -161,7 +203,7 @@ void transfer_open(struct transfer *transfer, const struct transfer_setup *setup
         .count = setup->channels,
         .rate = transfer->rate,
         .zero = setup->zeros ? zero_test_select() : NULL,
-        .placed = setup->placed,
+        .placement = transfer->placement,
         .progress_ms = progress_ms,
         .failed = note_send_failed,
         .opaque = transfer,
@@ -171,9 +213,15 @@ void transfer_open(struct transfer *transfer, const struct transfer_setup *setup
 
 static void free_ram(struct ram *ram)
 {
+    void *addr[TRANSFER_BLOCKS];
+    uint64_t pages[TRANSFER_BLOCKS];
+    for (unsigned i = 0; i < TRANSFER_BLOCKS; i++) {
+        addr[i] = ram->blocks[i].addr;
+        pages[i] = ram->blocks[i].pages;
+    }
+    ram_free(ram); /* registered memory stays mapped until then */
     for (unsigned i = 0; i < TRANSFER_BLOCKS; i++)
-        munmap(ram->blocks[i].addr, ram->blocks[i].pages << PAGE_SHIFT);
-    ram_free(ram);
+        munmap(addr[i], pages[i] << PAGE_SHIFT);
 }
 
 void transfer_close(struct transfer *transfer)
@@ -187,6 +235,9 @@ void transfer_close(struct transfer *transfer)
     cr_assert_leq(gate_count(&transfer->recv_failed), transfer->setup.channels, "once per channel at most");
     for (unsigned i = 0; i < TRANSFER_CHANNELS; i++)
         channel_free(transfer->ends[i]);
+    for (unsigned side = 0; side < 2; side++)
+        registrar_free(transfer->registrars[side]);
+    placement_free(transfer->placement);
     migration_rate_free(transfer->rate);
     free_ram(transfer->source);
     free_ram(transfer->destination);

@@ -3,6 +3,7 @@
 #define TESTS_MULTIFD_TRANSFER_H
 
 #include "multifd/recv.h"
+#include "multifd/registrar.h"
 #include "multifd/send.h"
 #include "tests/lib/gate.h"
 #include "tests/lib/pair.h"
@@ -13,6 +14,7 @@ struct transfer_setup {
     enum pair_kind kind;
     unsigned channels;
     bool placed;
+    bool keys_late;      /* placed: registered and announced, but the keys are the test's to let come: transfer_give_key */
     bool zeros; /* senders look for zero pages */
     bool used;  /* the destination's blocks held something before */
     uint64_t pages[TRANSFER_BLOCKS];
@@ -28,6 +30,8 @@ struct transfer {
     struct transfer_setup setup;
     struct pair pair; /* its a and b are not used */
     struct domain *domain;
+    struct placement *placement;
+    struct registrar *registrars[2]; /* source, destination */
     struct channel *ends[TRANSFER_CHANNELS];
     struct ram *source, *destination;
     int fds[TRANSFER_BLOCKS]; /* of the destination's memory */
@@ -46,6 +50,9 @@ struct transfer_setup transfer_setup(void);
 
 /* Asserts its way through. The source is random with zero pages; the destination zero, or 0xaa where used. */
 void transfer_open(struct transfer *transfer, const struct transfer_setup *setup);
+/* Placed: what the source does when this KEY arrives. */
+void transfer_give_key(struct transfer *transfer, unsigned block, uint32_t slice);
+
 /* Frees everything; asserts that it takes no time. */
 void transfer_close(struct transfer *transfer);
 

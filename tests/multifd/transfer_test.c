@@ -202,22 +202,66 @@ Test(transfer, pages_go_inline_until_the_keys_have_come)
 {
     struct transfer_setup setup = transfer_setup();
     struct transfer transfer;
-    struct remote *remote[TRANSFER_BLOCKS];
-    setup.placed = true;
+    setup.placed = setup.keys_late = true;
     setup.zeros = false;
     transfer_open(&transfer, &setup);
-    for (unsigned i = 0; i < TRANSFER_BLOCKS; i++)
-        remote[i] = atomic_exchange(&transfer.source->blocks[i].remote, NULL);
+    uint64_t start = clock_now_ms();
     cr_assert(transfer_pages(&transfer, 1, NULL));
     transfer_mark(&transfer, 1);
+    cr_assert_lt(clock_now_ms() - start, 20 * PLACEMENT_PATIENCE_MS, "patience is used up once, not once per batch");
     cr_assert_eq(transfer_sent(&transfer).placed_bytes, 0);
     transfer_expect_equal(&transfer);
     for (unsigned i = 0; i < TRANSFER_BLOCKS; i++)
-        atomic_store(&transfer.source->blocks[i].remote, remote[i]);
+        for (uint32_t k = 0; k < transfer.source->blocks[i].slice_count; k++)
+            transfer_give_key(&transfer, i, k);
     cr_assert(transfer_pages(&transfer, 2, NULL));
     transfer_mark(&transfer, 2);
     cr_assert_eq(transfer_sent(&transfer).placed_bytes, (setup.pages[0] + setup.pages[1]) << PAGE_SHIFT);
     cr_assert_eq(transfer_sent(&transfer).inline_bytes, transfer_sent(&transfer).placed_bytes);
+    transfer_close(&transfer);
+}
+
+/* Two adjacent slices, one of them open: every batch across their border becomes two records. */
+Test(transfer, a_batch_of_both_kinds_becomes_two_records)
+{
+    enum { BORDER = SLICE_SIZE_MIN / PAGE_SIZE };
+    struct transfer_setup setup = transfer_setup();
+    struct transfer transfer;
+    setup.placed = setup.keys_late = true;
+    setup.channels = 1;
+    transfer_open(&transfer, &setup);
+    transfer_give_key(&transfer, 1, 1);
+    placement_hurry(transfer.placement);
+    memset(transfer.source->blocks[1].addr, 1, setup.pages[1] << PAGE_SHIFT);
+    struct batch *batch = multifd_send_batch(transfer.send, 1, TRANSFER_SOON_MS);
+    batch_add(batch, 1, BORDER - 100, 300, EXTENT_NORMAL);
+    multifd_send_submit(transfer.send, batch);
+    transfer_mark(&transfer, 1);
+    struct godwit_channel_info sent = transfer_sent(&transfer);
+    cr_assert_eq(sent.packets, 2);
+    cr_assert_eq(sent.inline_bytes, 100 * PAGE_SIZE);
+    cr_assert_eq(sent.placed_bytes, 200 * PAGE_SIZE);
+    for (uint64_t page = BORDER - 100; page < BORDER + 200; page++)
+        cr_assert(transfer_equal(&transfer, 1, page), "page %llu", (unsigned long long)page);
+    transfer_close(&transfer);
+}
+
+Test(transfer, zeros_travel_with_placed_pages_in_one_record)
+{
+    struct transfer_setup setup = transfer_setup();
+    struct transfer transfer;
+    setup.placed = true;
+    setup.channels = 1;
+    transfer_open(&transfer, &setup);
+    for (uint64_t page = 0; page < setup.pages[0]; page++)
+        memset(transfer.source->blocks[0].addr + (page << PAGE_SHIFT), page % 2, PAGE_SIZE);
+    struct batch *batch = multifd_send_batch(transfer.send, 1, TRANSFER_SOON_MS);
+    batch_add(batch, 0, 0, BATCH_PAGES, EXTENT_NORMAL);
+    multifd_send_submit(transfer.send, batch);
+    transfer_mark(&transfer, 1);
+    cr_assert_eq(transfer_sent(&transfer).packets, 1);
+    cr_assert_eq(transfer_sent(&transfer).duplicate, BATCH_PAGES / 2);
+    cr_assert_eq(transfer_sent(&transfer).placed_bytes, BATCH_PAGES / 2 * PAGE_SIZE);
     transfer_close(&transfer);
 }
 
@@ -277,7 +321,9 @@ ParameterizedTestParameters(transfer, hammered_pages_never_damage_others)
 
 ParameterizedTest(struct variant *variant, transfer, hammered_pages_never_damage_others)
 {
+    static const unsigned late[][2] = {{1, 1}, {0, 0}, {1, 2}, {0, 1}, {1, 0}}; /* every slice, in no order */
     struct transfer_setup setup = setup_of(variant);
+    setup.keys_late = variant->placed;
     struct transfer transfer;
     struct hammer hammer = {.transfer = &transfer};
     pthread_t thread;
@@ -286,6 +332,8 @@ ParameterizedTest(struct variant *variant, transfer, hammered_pages_never_damage
     pthread_create(&thread, NULL, hammer_thread, &hammer);
     for (; epoch <= 10 || hammer.blows < 5; epoch++) {
         cr_assert(transfer_pages(&transfer, epoch, NULL));
+        if (setup.keys_late && epoch < 6) /* one more slice, while its pages are being sent */
+            transfer_give_key(&transfer, late[epoch - 1][0], late[epoch - 1][1]);
         transfer_mark(&transfer, epoch);
         for (unsigned i = 0; i < TRANSFER_BLOCKS; i++)
             for (uint64_t page = 0; page < setup.pages[i]; page++)

@@ -20,6 +20,7 @@ static void make_offer(unsigned blocks)
                            .channels = 4,
                            .page_size = PAGE,
                            .populated = UINT64_C(0x123456789a),
+                           .slice_size = 8 << 20,
                            .compression = "none",
                            .block_count = (uint16_t)blocks};
     for (unsigned i = 0; i < blocks; i++) {
@@ -56,6 +57,7 @@ Test(negotiate, offers_of_one_and_of_all_blocks_survive)
         cr_assert_eq(decoded.channels, offer.channels);
         cr_assert_eq(decoded.page_size, offer.page_size);
         cr_assert_eq(decoded.populated, offer.populated);
+        cr_assert_eq(decoded.slice_size, offer.slice_size);
         cr_assert_str_eq(decoded.compression, "none");
         cr_assert_eq(decoded.block_count, blocks);
         for (unsigned i = 0; i < blocks; i++) {
@@ -135,6 +137,26 @@ Test(negotiate, counts_out_of_range_are_refused)
         bytes[11] = (uint8_t)count;
         cr_assert_eq(offer_decode(bytes, size, &decoded, NULL), GODWIT_ERR_PROTOCOL, "%u blocks", count);
     }
+}
+
+Test(negotiate, slices_are_of_a_few_sizes_and_for_placing_only)
+{
+    static const uint32_t good[] = {2 << 20, 4 << 20, 8 << 20, 16 << 20};
+    static const uint32_t bad[] = {0, 1, PAGE, 1 << 20, (2 << 20) - 1, (2 << 20) + PAGE, 3 << 20, 6 << 20, 32 << 20, UINT32_MAX};
+    make_offer(1);
+    for (unsigned i = 0; i < sizeof good / sizeof *good; i++) {
+        offer.slice_size = good[i];
+        cr_assert_eq(offer_decode(bytes, encode_offer(), &decoded, NULL), GODWIT_OK, "%u", good[i]);
+    }
+    for (unsigned i = 0; i < sizeof bad / sizeof *bad; i++) {
+        offer.slice_size = bad[i];
+        expect_malformed("slice size");
+    }
+    offer.features &= ~(uint64_t)FEATURE_PLACED;
+    offer.slice_size = 2 << 20;
+    expect_malformed("slices without placing");
+    offer.slice_size = 0;
+    cr_assert_eq(offer_decode(bytes, encode_offer(), &decoded, NULL), GODWIT_OK);
 }
 
 Test(negotiate, random_damage_never_does_harm)

@@ -141,8 +141,8 @@ static bool set_up(struct trial *trial, struct fault_counts *counts)
         godwit_source_new(process_guest_interface(trial->here), trial->options, NULL, NULL, &trial->source, &error) ||
         godwit_destination_new(process_guest_interface(trial->there), trial->options, NULL, NULL, &trial->destination, &error))
         return false;
-    source_use_transport(trial->source, fault_net_transport(trial->net));
-    destination_use_transport(trial->destination, fault_net_transport(trial->net));
+    source_use_transport(trial->source, fault_net_transport(trial->net), fault_net_transport(trial->net));
+    destination_use_transport(trial->destination, fault_net_transport(trial->net), fault_net_transport(trial->net));
     if (godwit_destination_listen(trial->destination, trial->tcp ? "tcp:127.0.0.1:0" : "loop:there", trial->uri,
                                   sizeof trial->uri, &error) == GODWIT_OK)
         return true;

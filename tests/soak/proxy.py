@@ -13,7 +13,8 @@ import time
 
 HELLO_SIZE, ANSWER_SIZE, RECORD_SIZE, PACKET_SIZE, EXTENT_SIZE = 96, 32, 16, 32, 16
 NAMES = {1: "HEARTBEAT", 2: "ERROR", 3: "OFFER", 4: "ACCEPT", 5: "KEY", 6: "EPOCH_ACK", 7: "STATE", 8: "COMMIT",
-         9: "LOADED", 10: "RUN", 11: "RUNNING", 12: "BYE", 13: "OUTCOME_ASK", 14: "OUTCOME"}
+         9: "LOADED", 10: "RUN", 11: "RUNNING", 12: "BYE", 13: "OUTCOME_ASK", 14: "OUTCOME",
+         15: "REGISTER"}
 CLONE_NEWNET = 0x40000000
 RESET = struct.pack("ii", 1, 0)  # struct linger: close() sends RST
 
