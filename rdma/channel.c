@@ -254,25 +254,29 @@ static void take_received(struct rdma_channel *channel, const struct ibv_wc *wc)
     channel->progress[RECEIVING]++;
 }
 
-/* Takes what both queues have; true: there was something. The other side's waiter is woken for its share. */
-static bool pump(struct rdma_channel *channel, enum side side)
+/* Takes what one queue has; true: there was something. */
+static bool take_all(struct rdma_channel *channel, struct ibv_cq *cq,
+                     void (*take)(struct rdma_channel *channel, const struct ibv_wc *wc))
 {
     struct ibv_wc wcs[POLL_BATCH];
     bool any = false;
     int n;
-    /* Sends first: a peer that answers and goes has its answer counted before the flushes. */
-    while ((n = ibv_poll_cq(channel->send_cq, POLL_BATCH, wcs)) > 0) {
+    while ((n = ibv_poll_cq(cq, POLL_BATCH, wcs)) > 0) {
         any = true;
         for (int i = 0; i < n; i++)
-            take_sent(channel, &wcs[i]);
-    }
-    while ((n = ibv_poll_cq(channel->recv_cq, POLL_BATCH, wcs)) > 0) {
-        any = true;
-        for (int i = 0; i < n; i++)
-            take_received(channel, &wcs[i]);
+            take(channel, &wcs[i]);
     }
     if (n < 0)
         break_channel(channel, GODWIT_ERR_RESET, "the device's completion queue cannot be read");
+    return any;
+}
+
+/* Takes what both queues have; true: there was something. The other side's waiter is woken for its share. */
+static bool pump(struct rdma_channel *channel, enum side side)
+{
+    /* Sends first: a peer that answers and goes has its answer counted before the flushes. */
+    bool any = take_all(channel, channel->send_cq, take_sent);
+    any |= take_all(channel, channel->recv_cq, take_received);
     return_credits(channel);
     if (any && channel->waiting[!side])
         kick(channel, !side);
