@@ -83,6 +83,7 @@ struct rdma_channel {
     enum godwit_err failure; /* the channel is broken */
     bool ended;              /* our end of stream is posted */
     bool peer_ended;
+    bool peer_gone; /* disconnected: nothing is acknowledged any more */
     bool waiting[SIDES];
     uint64_t progress[SIDES]; /* grows with every completion that helps that side */
     struct queue queue;
@@ -293,6 +294,7 @@ static void take_cm_event(struct rdma_channel *channel, const struct rdma_cm_eve
     case RDMA_CM_EVENT_UNREACHABLE: /* on an established connection only a hint: a neighbour's entry changed */
         return;
     case RDMA_CM_EVENT_DISCONNECTED:
+        channel->peer_gone = true;
         pump(channel, RECEIVING); /* what came before it */
         if (!channel->peer_ended)
             break_channel(channel, GODWIT_ERR_RESET, "the peer's process ended, or its side of the connection broke");
@@ -672,12 +674,14 @@ static void drain(struct rdma_channel *channel)
 {
     uint64_t deadline = clock_now_ms() + DRAIN_MS;
     pthread_mutex_lock(&channel->lock);
-    while (channel->failure == GODWIT_OK && !queue_idle(&channel->queue) && clock_left_ms(deadline) > 0) {
-        /* The eventfds are readable for good: the completion channel alone is slept on. */
+    while (channel->failure == GODWIT_OK && !channel->peer_gone && !queue_idle(&channel->queue) &&
+           clock_left_ms(deadline) > 0) {
         if (pump(channel, SENDING) || ibv_req_notify_cq(channel->send_cq, 0) != 0 || pump(channel, SENDING))
             continue;
-        struct pollfd pollfd = {.fd = channel->completions->fd, .events = POLLIN};
-        poll(&pollfd, 1, TICK_MS);
+        /* The eventfds are readable for good, and not slept on. */
+        struct pollfd pollfds[] = {{.fd = channel->completions->fd, .events = POLLIN},
+                                   {.fd = channel->cm.events->fd, .events = POLLIN}};
+        poll(pollfds, 2, TICK_MS);
         take_events(channel, SENDING);
     }
     take_events(channel, SENDING);

@@ -294,6 +294,32 @@ Test(rdma_channel, shutdown_ends_a_flush_that_waits_for_the_device)
     close_pair();
 }
 
+/* A device tries for 3.8 s to reach a queue pair that is gone (rdma/connect.h). */
+static void expect_quick_free(struct channel **channel)
+{
+    uint64_t start = clock_now_ms();
+    channel_free(*channel);
+    *channel = NULL;
+    cr_assert_lt(clock_now_ms() - start, 600, "took %llu ms", (unsigned long long)(clock_now_ms() - start));
+}
+
+Test(rdma_channel, freeing_does_not_wait_for_a_peer_that_is_gone)
+{
+    struct fake_setup setup;
+    fake_setup_init(&setup);
+    setup.retry_ms = 3800;
+    open_pair(&setup);
+    expect_quick_free(&pair.a);
+    expect_quick_free(&pair.b);
+    close_pair();
+    open_pair(&setup);
+    tell(pair.a);
+    hear(pair.b);
+    expect_quick_free(&pair.b);
+    expect_quick_free(&pair.a);
+    close_pair();
+}
+
 /* --- what breaks it --- */
 
 static void expect_reset(struct channel *channel, const char *detail)
