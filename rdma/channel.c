@@ -397,8 +397,11 @@ static enum godwit_err await(struct rdma_channel *channel, enum side side, const
         pump(channel, side);
         enum godwit_err err = state(channel, side);
         bool done = met(channel, need);
-        if (err == GODWIT_ERR_CLOSED || (err != GODWIT_OK && !(done && need->data)))
+        if (err == GODWIT_ERR_CLOSED || (err != GODWIT_OK && !(done && need->data))) {
+            if (err == GODWIT_ERR_RESET)
+                take_events(channel, side); /* what was flushed has its reason there */
             return err;
+        }
         if (done)
             return GODWIT_OK;
         if (channel->progress[side] != seen) {
