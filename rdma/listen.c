@@ -189,12 +189,24 @@ static int clamp_backlog(unsigned wanted, struct backlog_warning *warning)
     return (int)most;
 }
 
+/* Without a host: every address of every device, of IPv6 and, as the kernel has it, of IPv4 too. */
+static enum godwit_err where_to_listen(const struct address *address, struct sockaddr_storage *at,
+                                       struct godwit_error *error)
+{
+    if (address->host[0] != '\0')
+        return rdma_resolve(address, at, error);
+    struct sockaddr_in6 any = {.sin6_family = AF_INET6, .sin6_port = htons(address->port), .sin6_addr = in6addr_any};
+    memset(at, 0, sizeof *at);
+    memcpy(at, &any, sizeof any);
+    return GODWIT_OK;
+}
+
 static enum godwit_err start_listening(struct rdma_listener *listener, int backlog, struct godwit_error *error)
 {
     char text[ADDRESS_TEXT_MAX];
     address_format(&listener->base.address, text);
     struct sockaddr_storage at;
-    enum godwit_err err = rdma_resolve(&listener->base.address, true, &at, error);
+    enum godwit_err err = where_to_listen(&listener->base.address, &at, error);
     if (err == GODWIT_OK)
         err = cm_init(&listener->cm, error);
     if (err != GODWIT_OK)
