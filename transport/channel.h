@@ -7,7 +7,8 @@
  *
  * Completion. flush() returns when everything queued is complete locally: its memory may be changed or unmapped, its
  * errors are known. flush says nothing about visibility: a put is visible to the peer exactly when the peer has
- * received a later send of the same channel. Between channels there is no order at all.
+ * received a later send of the same channel. Until then puts have no order among themselves: of two that overlap either
+ * may win (RDMA registers memory with relaxed ordering). Between channels there is no order at all.
  *
  * Threads. One thread per direction: send, put, get and flush from one, recv from another (or the same). shutdown from
  * any thread, any number of times. free when no other thread is inside a call.

@@ -4,7 +4,7 @@
  *
  *   - payload of a send is read when the peer receives it or at the next flush, whichever comes first (or at free);
  *   - a put stays invisible until the peer has received the first byte of a later send of the same channel; its memory
- *     is read at once or as late as that, and puts that do not overlap may arrive in any order: a seeded choice;
+ *     is read at once or as late as that, and puts may arrive in any order: a seeded choice;
  *   - a put without a later send never happens, whatever flush said;
  *   - a get is carried out at once or at the flush, the same choice;
  *   - a channel holds about 4 MiB, then send waits;

@@ -31,7 +31,6 @@ struct item {
     uint64_t size, taken; /* taken: bytes of a send that were received */
 
     uint64_t key, offset; /* of a put: where it goes */
-    uintptr_t where;      /* for comparing puts only */
 };
 
 TAILQ_HEAD(items, item);
@@ -301,18 +300,13 @@ static enum godwit_err loop_recv(struct channel *channel, struct iovec *iov, uns
     return err;
 }
 
-static bool puts_overlap(const struct item *a, const struct item *b)
-{
-    return a->where < b->where + b->size && b->where < a->where + a->size;
-}
-
-/* Lets a new put overtake puts it does not touch, as far as chance will have it. A send is never overtaken. */
+/* Lets a new put overtake puts, as far as chance will have it. A send is never overtaken. */
 static void queue_put(struct link *link, struct pipe *pipe, struct item *item)
 {
     TAILQ_INSERT_TAIL(&pipe->items, item, link);
     pipe->bytes += item->size;
     for (struct item *before; (before = TAILQ_PREV(item, items, link));) {
-        if (!before->is_put || puts_overlap(before, item) || loop_random(&link->random) % 2)
+        if (!before->is_put || loop_random(&link->random) % 2)
             break;
         TAILQ_REMOVE(&pipe->items, item, link);
         TAILQ_INSERT_BEFORE(before, item, link);
@@ -331,7 +325,6 @@ static enum godwit_err loop_put(struct channel *channel, const struct mr *mr, ui
     item->is_put = true;
     item->key = to->key;
     item->offset = remote_offset;
-    item->where = to->where + remote_offset;
 
     pthread_mutex_lock(&link->lock);
     enum godwit_err err = send_state(end);

@@ -33,11 +33,9 @@ struct loop_net {
     LIST_HEAD(, loop_region) regions;
 };
 
-/* A remote knows where its region was when it was imported, to compare ranges; only the key ever leads to memory. */
 struct loop_remote {
     struct remote base;
     uint64_t key;
-    uintptr_t where;
 };
 
 /* The next number of a splitmix64 sequence. */
