@@ -82,6 +82,8 @@ enum godwit_err channel_get(struct channel *channel, const struct mr *mr, uint64
     enum godwit_err err = check_one_sided(channel, mr, mr_offset, remote, remote_offset, size);
     if (err || !size)
         return err;
+    if (mr->access == REGION_LOCAL)
+        return GODWIT_ERR_INVALID;
     return channel->ops->get(channel, mr, mr_offset, remote, remote_offset, size);
 }
 

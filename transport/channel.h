@@ -2,8 +2,8 @@
  * What users of a channel see. A channel is one connection to the peer:
  *
  *   two-sided  every channel but file: an ordered, reliable byte stream. send() and recv() block, whole or error.
- *   one-sided  where limits->one_sided: put() copies local registered memory to an offset of the peer's, get() the other
- *              way. Both may be queued.
+ *   one-sided  where limits->one_sided: put() copies local registered memory to an offset of the peer's, get() the
+ * other              way. Both may be queued.
  *
  * Completion. flush() returns when everything queued is complete locally: its memory may be changed or unmapped, its
  * errors are known. flush says nothing about visibility: a put is visible to the peer exactly when the peer has
@@ -77,7 +77,7 @@ enum godwit_err channel_recv_exact(struct channel *channel, void *buffer, size_t
  */
 enum godwit_err channel_put(struct channel *channel, const struct mr *mr, uint64_t mr_offset,
                             const struct remote *remote, uint64_t remote_offset, uint64_t size);
-/* The other direction: complete after the next flush. */
+/* The other direction: complete after the next flush. mr was registered to be written. */
 enum godwit_err channel_get(struct channel *channel, const struct mr *mr, uint64_t mr_offset,
                             const struct remote *remote, uint64_t remote_offset, uint64_t size);
 
@@ -98,7 +98,7 @@ const char *channel_name(const struct channel *channel);
 /* The local side's host, numeric, of channels that have one; else "". */
 const char *channel_local_host(const struct channel *channel);
 
-/* Why the channel broke, in more words than the code has, with the remedy where there is one; "" when there are none. */
+/* Why the channel broke, in more words than the code has, with the remedy where there is one; "": none. */
 const char *channel_detail(const struct channel *channel);
 
 /* Device and connection for statistics, such as "rxe0" and its queue pair; "" and 0 where there is none. */
@@ -150,8 +150,8 @@ struct transport {
 /*
  * Connects within timeout_ms in all, trying again while nothing listens there yet. INVALID for an address this
  * transport cannot use, REFUSED or UNREACHABLE when time runs out (the text names the address and the last cause),
- * NOT_ADMITTED with the words of the listener's owner, CANCELLED as soon as *cancel (may be NULL) reads true. introduction: what RDMA
- * needs; NULL elsewhere, or ignored.
+ * NOT_ADMITTED with the words of the listener's owner, CANCELLED as soon as *cancel (may be NULL) reads true.
+ * introduction: what RDMA needs; NULL elsewhere, or ignored.
  */
 enum godwit_err transport_connect(const struct transport *transport, const struct address *address,
                                   const struct introduction *introduction, int timeout_ms, const atomic_bool *cancel,

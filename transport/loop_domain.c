@@ -122,7 +122,7 @@ static enum godwit_err loop_import(struct domain *domain, const struct region_ke
 
     pthread_rwlock_rdlock(&net->regions_lock);
     const struct loop_region *region = region_find(net, number);
-    bool known = key->size == KEY_SIZE && region && region->size == size && region->access != REGION_LOCAL;
+    bool known = key->size == KEY_SIZE && region && region->size == size && (region->access == REGION_REMOTE_WRITE || region->access == REGION_REMOTE_READ);
     if (known)
         *remote = (struct loop_remote){{domain, size}, number, (uintptr_t)region->addr};
     pthread_rwlock_unlock(&net->regions_lock);

@@ -51,7 +51,7 @@ void mr_export(const struct mr *mr, struct region_key *key)
 {
     assert(mr && key && "export of no registration");
     *key = (struct region_key){.size = 0};
-    if (mr->access != REGION_LOCAL)
+    if (mr->access == REGION_REMOTE_WRITE || mr->access == REGION_REMOTE_READ)
         mr->domain->ops->export(mr, key);
     assert(key->size <= REGION_KEY_MAX && "a key fits its struct");
 }

@@ -25,6 +25,7 @@ struct region {
 
 enum region_access {
     REGION_LOCAL,        /* only this side's puts read it */
+    REGION_LOCAL_WRITE,  /* only this side's puts read it and gets write it */
     REGION_REMOTE_WRITE, /* the peer may put into it */
     REGION_REMOTE_READ,  /* the peer may get from it */
 };
@@ -49,7 +50,7 @@ enum godwit_err domain_import(struct domain *domain, const struct region_key *ke
                               struct godwit_error *error);
 void domain_free(struct domain *domain); /* NULL allowed */
 
-/* The key that lets the peer reach this registration; size 0 for REGION_LOCAL. */
+/* The key that lets the peer reach this registration; size 0 for the local kinds. */
 void mr_export(const struct mr *mr, struct region_key *key);
 uint64_t mr_size(const struct mr *mr);
 /* Ends the registration. When it returns the peer can no longer change the memory. NULL allowed. */

@@ -7,7 +7,7 @@
 struct conformance_case {
     const char *name;
     void (*run)(struct pair *pair);
-    enum { CASE_LISTENING, CASE_CONNECTED, CASE_ONE_SIDED } needs;
+    enum { CASE_LISTENING, CASE_CONNECTED, CASE_ONE_SIDED, CASE_LOOP } needs; /* CASE_LOOP: promised by it alone */
 };
 
 extern const struct conformance_case connect_cases[];

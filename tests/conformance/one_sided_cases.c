@@ -8,7 +8,6 @@ enum { MEMORY = 64 << 10, TIMEOUT_MS = 5000 };
 
 /* The memory of both sides: local is a's, far is b's. */
 struct sides {
-    struct domain *domain_a, *domain_b;
     uint8_t *local, *far;
     struct mr *local_mr, *far_mr;
     struct remote *remote;
@@ -23,13 +22,11 @@ static void open_sides(struct sides *s, struct pair *pair, enum region_access ac
         s->local[i] = (uint8_t)(i % 251 + 1);
     struct region local = {.addr = s->local, .size = MEMORY, .fd = -1};
     struct region far = {.addr = s->far, .size = MEMORY, .fd = -1};
-    cr_assert_eq(transport_domain(pair->transport, &pair->address, &s->domain_a, &error), GODWIT_OK);
-    cr_assert_eq(transport_domain(pair->transport, &pair->address, &s->domain_b, &error), GODWIT_OK);
-    cr_assert_eq(domain_register(s->domain_a, &local, REGION_LOCAL, &s->local_mr, &error), GODWIT_OK);
-    cr_assert_eq(domain_register(s->domain_b, &far, access, &s->far_mr, &error), GODWIT_OK);
+    cr_assert_eq(domain_register(pair->domain_a, &local, REGION_LOCAL_WRITE, &s->local_mr, &error), GODWIT_OK);
+    cr_assert_eq(domain_register(pair->domain_b, &far, access, &s->far_mr, &error), GODWIT_OK);
     mr_export(s->far_mr, &key);
     cr_assert_gt(key.size, 0);
-    cr_assert_eq(domain_import(s->domain_a, &key, &s->remote, &error), GODWIT_OK, "%s", error.text);
+    cr_assert_eq(domain_import(pair->domain_a, &key, &s->remote, &error), GODWIT_OK, "%s", error.text);
     cr_assert_eq(remote_size(s->remote), MEMORY);
     cr_assert_eq(mr_size(s->local_mr), MEMORY);
 }
@@ -42,8 +39,6 @@ static void close_sides(struct sides *s, struct pair *pair)
     remote_free(s->remote);
     mr_free(s->local_mr);
     mr_free(s->far_mr);
-    domain_free(s->domain_a);
-    domain_free(s->domain_b);
     free(s->local);
     free(s->far);
 }
@@ -87,7 +82,7 @@ static void put_is_visible_after_a_later_send(struct pair *pair)
     close_sides(&s, pair);
 }
 
-/* All one-sided kinds of this list are loops, which promise to be this unhelpful. */
+/* The loop promises to be this unhelpful, here and in the next. */
 static void put_is_not_visible_before(struct pair *pair)
 {
     struct sides s;
@@ -204,7 +199,8 @@ static void revoked_memory_is_never_touched(struct pair *pair)
     tell(pair);
     cr_assert_eq(hear(pair), GODWIT_ERR_RESET);
     cr_assert_eq(channel_send(pair->a, "!", 1, NULL, 0, TIMEOUT_MS), GODWIT_ERR_RESET, "the sender learns of it");
-    cr_assert(is_zero(s.far, MEMORY));
+    /* What was put before may have arrived. */
+    cr_assert(is_zero(s.far + 100, MEMORY - 100));
     close_sides(&s, pair);
 }
 
@@ -229,7 +225,7 @@ static void flush_lets_put_memory_be_reused(struct pair *pair)
     close_sides(&s, pair);
 }
 
-static void key_that_nobody_made_is_refused(struct pair *pair)
+static void malformed_keys_are_refused(struct pair *pair)
 {
     struct sides s;
     open_sides(&s, pair, REGION_REMOTE_WRITE);
@@ -238,20 +234,33 @@ static void key_that_nobody_made_is_refused(struct pair *pair)
     struct godwit_error error;
     mr_export(s.local_mr, &key);
     cr_assert_eq(key.size, 0, "local memory has no key");
-    cr_assert_eq(domain_import(s.domain_a, &key, &remote, &error), GODWIT_ERR_PROTOCOL);
+    cr_assert_eq(domain_import(pair->domain_a, &key, &remote, &error), GODWIT_ERR_PROTOCOL);
+    mr_export(s.far_mr, &key);
+    for (unsigned size = 0; size < key.size; size++) {
+        bad = key;
+        bad.size = (uint16_t)size;
+        cr_assert_eq(domain_import(pair->domain_a, &bad, &remote, &error), GODWIT_ERR_PROTOCOL, "size %u", size);
+    }
+    bad.size = REGION_KEY_MAX + 1;
+    cr_assert_eq(domain_import(pair->domain_a, &bad, &remote, &error), GODWIT_ERR_PROTOCOL);
+    cr_assert_null(remote);
+    close_sides(&s, pair);
+}
+
+/* Other transports find out when the key is used. */
+static void key_that_nobody_made_is_refused(struct pair *pair)
+{
+    struct sides s;
+    open_sides(&s, pair, REGION_REMOTE_WRITE);
+    struct region_key key, bad;
+    struct remote *remote = NULL;
+    struct godwit_error error;
     mr_export(s.far_mr, &key);
     for (unsigned byte = 0; byte < key.size; byte++) {
         bad = key;
         bad.bytes[byte] ^= 0x10;
-        cr_assert_eq(domain_import(s.domain_a, &bad, &remote, &error), GODWIT_ERR_PROTOCOL, "byte %u", byte);
+        cr_assert_eq(domain_import(pair->domain_a, &bad, &remote, &error), GODWIT_ERR_PROTOCOL, "byte %u", byte);
     }
-    for (unsigned size = 0; size < key.size; size++) {
-        bad = key;
-        bad.size = (uint16_t)size;
-        cr_assert_eq(domain_import(s.domain_a, &bad, &remote, &error), GODWIT_ERR_PROTOCOL, "size %u", size);
-    }
-    bad.size = REGION_KEY_MAX + 1;
-    cr_assert_eq(domain_import(s.domain_a, &bad, &remote, &error), GODWIT_ERR_PROTOCOL);
     cr_assert_null(remote);
     close_sides(&s, pair);
 }
@@ -263,16 +272,16 @@ static void empty_regions_are_refused(struct pair *pair)
     struct region nothing = {.addr = s.local, .size = 0, .fd = -1};
     struct region beyond = {.addr = s.local, .size = UINT64_MAX, .fd = -1};
     struct mr *mr = NULL;
-    cr_assert_eq(domain_register(s.domain_a, &nothing, REGION_LOCAL, &mr, NULL), GODWIT_ERR_INVALID);
-    cr_assert_eq(domain_register(s.domain_a, &beyond, REGION_LOCAL, &mr, NULL), GODWIT_ERR_INVALID);
+    cr_assert_eq(domain_register(pair->domain_a, &nothing, REGION_LOCAL, &mr, NULL), GODWIT_ERR_INVALID);
+    cr_assert_eq(domain_register(pair->domain_a, &beyond, REGION_LOCAL, &mr, NULL), GODWIT_ERR_INVALID);
     cr_assert_null(mr);
     close_sides(&s, pair);
 }
 
 const struct conformance_case one_sided_cases[] = {
     {"a put is visible after a later send", put_is_visible_after_a_later_send, CASE_ONE_SIDED},
-    {"a put is not visible before", put_is_not_visible_before, CASE_ONE_SIDED},
-    {"a put without a later send never happens", put_without_a_later_send_never_happens, CASE_ONE_SIDED},
+    {"a put is not visible before", put_is_not_visible_before, CASE_LOOP},
+    {"a put without a later send never happens", put_without_a_later_send_never_happens, CASE_LOOP},
     {"overlapping puts arrive in order", overlapping_puts_arrive_in_order, CASE_ONE_SIDED},
     {"ranges outside are refused", ranges_outside_are_refused, CASE_ONE_SIDED},
     {"a get is complete after flush", get_is_complete_after_flush, CASE_ONE_SIDED},
@@ -280,7 +289,8 @@ const struct conformance_case one_sided_cases[] = {
     {"a get needs the right to read", get_needs_the_right_to_read, CASE_ONE_SIDED},
     {"revoked memory is never touched", revoked_memory_is_never_touched, CASE_ONE_SIDED},
     {"flush lets put memory be reused", flush_lets_put_memory_be_reused, CASE_ONE_SIDED},
-    {"a key that nobody made is refused", key_that_nobody_made_is_refused, CASE_ONE_SIDED},
+    {"malformed keys are refused", malformed_keys_are_refused, CASE_ONE_SIDED},
+    {"a key that nobody made is refused", key_that_nobody_made_is_refused, CASE_LOOP},
     {"empty regions are refused", empty_regions_are_refused, CASE_ONE_SIDED},
     {0},
 };

@@ -6,8 +6,11 @@
 #include <unistd.h>
 
 #include "tcp/tcp.h"
+#include "transport/error.h"
 
 enum { PAIR_TIMEOUT_MS = 10000, PAIR_BACKLOG = 16, SPLIT_CHUNK = 4099 };
+
+static const struct fabric *used_fabric;
 
 static enum pair_kind plain(enum pair_kind kind)
 {
@@ -19,33 +22,48 @@ bool pair_kind_is_split(enum pair_kind kind)
     return kind >= PAIR_LOOP_SPLIT;
 }
 
+bool pair_kind_is_loop(enum pair_kind kind)
+{
+    return plain(kind) == PAIR_LOOP;
+}
+
+bool pair_kind_is_rdma(enum pair_kind kind)
+{
+    return plain(kind) == PAIR_RDMA;
+}
+
+bool pair_kind_is_one_sided(enum pair_kind kind)
+{
+    return pair_kind_is_loop(kind) || pair_kind_is_rdma(kind);
+}
+
+void pair_use_fabric(const struct fabric *to_use)
+{
+    used_fabric = to_use;
+}
+
 const char *pair_kind_name(enum pair_kind kind)
 {
     switch (kind) {
-    case PAIR_LOOP:
-        return "loop";
-    case PAIR_TCP4:
-        return "tcp over IPv4";
-    case PAIR_TCP6:
-        return "tcp over IPv6";
-    case PAIR_UNIX:
-        return "unix";
-    case PAIR_LOOP_SPLIT:
-        return "loop, split";
-    case PAIR_TCP4_SPLIT:
-        return "tcp over IPv4, split";
-    case PAIR_TCP6_SPLIT:
-        return "tcp over IPv6, split";
-    case PAIR_UNIX_SPLIT:
-        return "unix, split";
-    case PAIR_KINDS:
-        break;
+    case PAIR_LOOP: return "loop";
+    case PAIR_TCP4: return "tcp over IPv4";
+    case PAIR_TCP6: return "tcp over IPv6";
+    case PAIR_UNIX: return "unix";
+    case PAIR_RDMA: return "rdma";
+    case PAIR_LOOP_SPLIT: return "loop, split";
+    case PAIR_TCP4_SPLIT: return "tcp over IPv4, split";
+    case PAIR_TCP6_SPLIT: return "tcp over IPv6, split";
+    case PAIR_UNIX_SPLIT: return "unix, split";
+    case PAIR_RDMA_SPLIT: return "rdma, split";
+    case PAIR_KINDS: break;
     }
     return "no kind";
 }
 
 bool pair_kind_works(enum pair_kind kind)
 {
+    if (pair_kind_is_rdma(kind))
+        return used_fabric && used_fabric->host();
     if (plain(kind) != PAIR_TCP6)
         return true;
     struct address address;
@@ -79,6 +97,11 @@ static enum godwit_err choose(struct pair *pair, enum pair_kind kind, char text[
         }
         snprintf(text, ADDRESS_TEXT_MAX, "unix:%s/socket", pair->directory);
         return GODWIT_OK;
+    case PAIR_RDMA:
+        pair->fabric = used_fabric;
+        pair->transport = pair->fabric->transport;
+        snprintf(text, ADDRESS_TEXT_MAX, "rdma:%s:0", pair->fabric->host());
+        return GODWIT_OK;
     default:
         pair->loop = loop_net_new(1);
         if (!pair->loop)
@@ -101,6 +124,36 @@ static enum godwit_err wrap(struct pair *pair)
     return GODWIT_OK;
 }
 
+/* The introduction's ticket may pass, as often as it is shown. */
+static enum godwit_err check_ticket(void *opaque, const uint8_t ticket[TICKET_SIZE], struct domain **domain,
+                                    struct godwit_error *error)
+{
+    struct pair *pair = opaque;
+    if (memcmp(ticket, pair->introduction.ticket, TICKET_SIZE) != 0)
+        return error_set(error, GODWIT_ERR_NOT_ADMITTED, "not the pair's ticket");
+    *domain = pair->domain_b;
+    return GODWIT_OK;
+}
+
+static enum godwit_err open_domains(struct pair *pair)
+{
+    enum godwit_err err = transport_domain(pair->transport, &pair->address, &pair->domain_a, &pair->error);
+    if (!err)
+        err = transport_domain(pair->transport, &pair->address, &pair->domain_b, &pair->error);
+    pair->introduction.domain = pair->domain_a;
+    memset(pair->introduction.ticket, 't', TICKET_SIZE);
+    return err;
+}
+
+enum godwit_err pair_listen_again(struct pair *pair)
+{
+    enum godwit_err err = transport_listen(pair->transport, &pair->address, PAIR_BACKLOG, &pair->listener, NULL,
+                                           &pair->error);
+    if (!err)
+        listener_check_tickets(pair->listener, &(struct ticket_check){check_ticket, pair});
+    return err;
+}
+
 enum godwit_err pair_listen(struct pair *pair, enum pair_kind kind)
 {
     *pair = (struct pair){.loop = NULL};
@@ -110,19 +163,53 @@ enum godwit_err pair_listen(struct pair *pair, enum pair_kind kind)
         err = wrap(pair);
     if (!err)
         err = address_parse(text, &pair->address, &pair->error);
+    if (!err && pair_kind_is_one_sided(kind))
+        err = open_domains(pair);
     if (!err)
-        err = transport_listen(pair->transport, &pair->address, PAIR_BACKLOG, &pair->listener, NULL, &pair->error);
+        err = pair_listen_again(pair);
     if (!err)
         pair->address = *listener_address(pair->listener);
     return err;
 }
 
+enum godwit_err pair_knock(struct pair *pair, int timeout_ms, const atomic_bool *cancel, struct channel **out,
+                           struct godwit_error *error)
+{
+    return transport_connect(pair->transport, &pair->address, &pair->introduction, timeout_ms, cancel, out, error);
+}
+
+static void *knocker_run(void *argument)
+{
+    struct pair_knocker *knocker = argument;
+    knocker->err = pair_knock(knocker->pair, knocker->timeout_ms, &knocker->cancel, &knocker->channel, &knocker->error);
+    return NULL;
+}
+
+void pair_knocker_start(struct pair_knocker *knocker)
+{
+    if (pthread_create(&knocker->thread, NULL, knocker_run, knocker))
+        abort();
+}
+
+enum godwit_err pair_knocker_join(struct pair_knocker *knocker)
+{
+    pthread_join(knocker->thread, NULL);
+    return knocker->err;
+}
+
 enum godwit_err pair_connect(struct pair *pair)
 {
-    /* One thread is enough: a connection waits in the backlog. */
-    enum godwit_err err =
-        transport_connect(pair->transport, &pair->address, NULL, PAIR_TIMEOUT_MS, NULL, &pair->a, &pair->error);
-    return err ? err : listener_accept(pair->listener, PAIR_TIMEOUT_MS, &pair->b, &pair->error);
+    struct pair_knocker knocker = {.pair = pair, .timeout_ms = PAIR_TIMEOUT_MS};
+    pair_knocker_start(&knocker);
+    enum godwit_err err = listener_accept(pair->listener, PAIR_TIMEOUT_MS, &pair->b, &pair->error);
+    if (err)
+        atomic_store(&knocker.cancel, true);
+    if (pair_knocker_join(&knocker)) {
+        pair->error = knocker.error;
+        return knocker.err;
+    }
+    pair->a = knocker.channel;
+    return err;
 }
 
 enum godwit_err pair_open(struct pair *pair, enum pair_kind kind)
@@ -136,8 +223,12 @@ void pair_close(struct pair *pair)
     channel_free(pair->a);
     channel_free(pair->b);
     listener_free(pair->listener);
+    domain_free(pair->domain_a);
+    domain_free(pair->domain_b);
     fault_net_free(pair->fault);
     loop_net_free(pair->loop);
+    if (pair->fabric)
+        pair->fabric->stop();
     if (pair->directory[0])
         rmdir(pair->directory);
     *pair = (struct pair){.loop = NULL};

@@ -74,7 +74,8 @@ static void *recv_all(void *argument)
 }
 
 /* Lets side put into peer's memory. */
-static enum godwit_err arrange_puts(struct domain *domain, struct side *side, struct side *peer, struct mr **peer_mr)
+static enum godwit_err arrange_puts(struct domain *domain, struct side *side, struct domain *peer_domain,
+                                    struct side *peer, struct mr **peer_mr)
 {
     struct region_key key;
     side->local = malloc(PUT_SIZE);
@@ -83,7 +84,7 @@ static enum godwit_err arrange_puts(struct domain *domain, struct side *side, st
     struct region placed = {peer->placed, (uint64_t)MESSAGES * PUT_SIZE, -1, 0};
     enum godwit_err err = domain_register(domain, &local, REGION_LOCAL, &side->mr, NULL);
     if (!err)
-        err = domain_register(domain, &placed, REGION_REMOTE_WRITE, peer_mr, NULL);
+        err = domain_register(peer_domain, &placed, REGION_REMOTE_WRITE, peer_mr, NULL);
     if (err)
         return err;
     mr_export(*peer_mr, &key);
@@ -113,16 +114,14 @@ static bool round_of(enum pair_kind kind, unsigned cut_after_us)
     struct pair pair;
     struct side sides[2] = {0};
     struct mr *placed[2] = {0};
-    struct domain *domain = NULL;
     bool wrong = pair_open(&pair, kind);
     if (wrong)
         goto done;
     sides[0].channel = pair.a;
     sides[1].channel = pair.b;
     if (channel_limits(pair.a)->one_sided) {
-        wrong = transport_domain(pair.transport, &pair.address, &domain, NULL) ||
-                arrange_puts(domain, &sides[0], &sides[1], &placed[1]) ||
-                arrange_puts(domain, &sides[1], &sides[0], &placed[0]);
+        wrong = arrange_puts(pair.domain_a, &sides[0], pair.domain_b, &sides[1], &placed[1]) ||
+                arrange_puts(pair.domain_b, &sides[1], pair.domain_a, &sides[0], &placed[0]);
     }
     if (!wrong)
         run_sides(sides, cut_after_us);
@@ -140,7 +139,6 @@ done:
         free(sides[i].local);
         free(sides[i].placed);
     }
-    domain_free(domain);
     pair_close(&pair);
     return !wrong;
 }
@@ -148,6 +146,7 @@ done:
 int main(int argc, char **argv)
 {
     unsigned rounds = argc > 1 ? (unsigned)atoi(argv[1]) : ROUNDS;
+    pair_use_fabric(&fabric);
     for (enum pair_kind kind = PAIR_LOOP; kind < PAIR_KINDS; kind++) {
         if (!pair_kind_works(kind))
             continue;

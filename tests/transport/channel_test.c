@@ -99,8 +99,10 @@ Test(channel, too_many_iovs_are_refused_and_not_split)
 Test(channel, only_aligned_ranges_inside_both_regions_reach_the_transport)
 {
     struct note n = note_make();
-    struct mr mr = {.region = {.size = 8192}};
+    struct mr mr = {.region = {.size = 8192}, .access = REGION_LOCAL_WRITE};
+    struct mr readable = {.region = {.size = 8192}, .access = REGION_LOCAL};
     struct remote remote = {.size = 4096};
+    cr_assert_eq(channel_get(&n.base, &readable, 0, &remote, 0, 512), GODWIT_ERR_INVALID, "nothing may write it");
     cr_assert_eq(channel_put(&n.base, &mr, 4096, &remote, 0, 4096), GODWIT_OK);
     cr_assert_eq(channel_get(&n.base, &mr, 7680, &remote, 3584, 512), GODWIT_OK);
     cr_assert_eq(channel_put(&n.base, &mr, 0, &remote, 0, 0), GODWIT_OK, "nothing to do");
