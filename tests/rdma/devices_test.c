@@ -23,6 +23,7 @@ static void begin(void)
                                                   .addresses = {"fe80::2"}};
     file_tree_make(&tree);
     file_tree_put(&tree, "/dev/infiniband/rdma_cm", "");
+    file_tree_put(&tree, "/dev/infiniband/uverbs0", "");
     file_tree_put(&tree, "/sys/class/infiniband/fake0/device/numa_node", "0\n");
     file_tree_link(&tree, "/sys/class/infiniband/fake0/device/driver", "../../../bus/pci/drivers/fake_core");
     file_tree_put(&tree, "/sys/class/infiniband/fake0/device/net/lo/", "");
@@ -154,6 +155,15 @@ Test(devices, one_that_cannot_be_opened_keeps_what_is_known_of_it)
     cr_expect_eq(devices[0].port_count, 0);
     cr_expect(hinted(&devices[0].hints, "/dev/infiniband/uverbs0 may not be opened: Permission denied"));
     cr_expect_eq(devices[1].port_count, 1, "the other one is asked");
+    godwit_devices_free(devices, 2);
+}
+
+Test(devices, why_it_cannot_be_opened_is_looked_up_where_the_library_does_not_know)
+{
+    fake_fail_call(FAKE_CALL_OPEN_DEVICE, 0, 2, EBUSY);
+    struct godwit_device *devices = list();
+    cr_expect(hinted(&devices[0].hints, "cannot be opened: Device or resource busy"), "%s", devices[0].hints.text[0]);
+    cr_expect(hinted(&devices[1].hints, "/dev/infiniband/uverbs1 is missing"), "%s", devices[1].hints.text[0]);
     godwit_devices_free(devices, 2);
 }
 
