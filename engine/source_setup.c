@@ -57,6 +57,8 @@ enum godwit_err source_connect(struct godwit_source *source, const struct hello 
             *out = channel;
             return GODWIT_OK;
         }
+        if (channel_detail(channel)[0] != 0)
+            error_set(error, err, "%s", channel_detail(channel));
         error_prefix(error, "%s", channel_name(channel));
         channel_free(channel);
         poll(NULL, 0, RETRY_PAUSE_MS);

@@ -196,8 +196,11 @@ static enum godwit_err send_marker(struct sender *sender, uint32_t epoch)
 static void report(struct sender *sender, enum godwit_err err)
 {
     struct godwit_error error;
+    const char *detail = channel_detail(sender->channel);
     error_set(&error, err, "data channel %u (%s): %s", sender->index, channel_name(sender->channel),
-              err == GODWIT_ERR_TIMEOUT ? "the destination takes no data" : godwit_err_text(err));
+              detail[0] != 0                ? detail
+              : err == GODWIT_ERR_TIMEOUT ? "the destination takes no data"
+                                          : godwit_err_text(err));
     sender->config->failed(sender->config->opaque, &error);
 }
 

@@ -39,8 +39,15 @@ ParameterizedTest(unsigned *channels, planes, control_and_data_travel_by_differe
     cr_assert_eq(scene.rdma.made, *channels, "one connection per channel");
     cr_assert_eq(scene.rdma.refused, 0);
     uint64_t placed = 0;
-    for (unsigned i = 0; i < *channels; i++)
-        placed += scene.source_info.channels[i].placed_bytes;
+    for (unsigned i = 0; i < *channels; i++) {
+        const struct godwit_channel_info *sent = &scene.source_info.channels[i];
+        const struct godwit_channel_info *received = &scene.destination_info.channels[i];
+        placed += sent->placed_bytes;
+        cr_assert_str_eq(sent->device, PRETEND_DEVICE);
+        cr_assert_str_eq(received->device, PRETEND_DEVICE, "also of channels that are gone");
+        cr_assert_eq(sent->queue_pair, 100 + i);
+        cr_assert(received->queue_pair >= 200 && received->queue_pair < 200 + *channels);
+    }
     cr_assert_gt(placed, 0);
     scene_close(&scene);
     cr_assert_eq(count_descriptors(), descriptors);
@@ -63,6 +70,21 @@ Test(planes, one_destination_serves_one_migration_after_the_other)
     scene_run(&scene);
     expect_completed(&scene);
     cr_assert_eq(scene.rdma.made, 6);
+    scene_close(&scene);
+}
+
+Test(planes, a_channel_that_broke_says_why_in_its_own_words)
+{
+    static const char words[] = "local protection error (completion 4): the memory was unmapped";
+    struct scene scene;
+    init(&scene, 2);
+    scene.rdma.detail = words;
+    scene_open(&scene);
+    scene_run(&scene);
+    expect_stayed(&scene);
+    cr_assert_not_null(strstr(scene.source_error.text, words), "%s", scene.source_error.text);
+    cr_assert_not_null(strstr(scene.source_error.text, "data channel"), "%s", scene.source_error.text);
+    cr_assert_not_null(strstr(scene.destination_error.text, words), "%s", scene.destination_error.text);
     scene_close(&scene);
 }
 

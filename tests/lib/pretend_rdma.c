@@ -14,6 +14,7 @@ struct pretend_channel {
     struct channel base;
     struct channel *loop;
     struct domain *domain; /* held; NULL on the connecting side, whose owner holds it */
+    const char *detail;
 };
 
 struct pretend_listener {
@@ -30,7 +31,12 @@ static struct channel *loop_of(struct channel *channel)
 static enum godwit_err pretend_send(struct channel *channel, const void *head, size_t head_size,
                                     const struct iovec *payload, unsigned count, int timeout_ms)
 {
-    return channel_send(loop_of(channel), head, head_size, payload, count, timeout_ms);
+    struct pretend_channel *self = (struct pretend_channel *)channel;
+    if (self->detail != NULL && head_size != 96) { /* all but the hello */
+        channel_set_detail(channel, self->detail);
+        return GODWIT_ERR_RESET;
+    }
+    return channel_send(self->loop, head, head_size, payload, count, timeout_ms);
 }
 
 static enum godwit_err pretend_recv(struct channel *channel, struct iovec *iov, unsigned count, int timeout_ms)
@@ -125,6 +131,7 @@ static enum godwit_err pretend_connect(void *context, const struct address *addr
         return error_set(error, err != GODWIT_OK ? err : GODWIT_ERR_NOT_ADMITTED, "rdma: refused: %s", reason);
     }
     *out = wrap(loop, NULL, 100 + number);
+    ((struct pretend_channel *)*out)->detail = rdma->detail;
     return GODWIT_OK;
 }
 

@@ -19,6 +19,7 @@ struct pretend_rdma {
     /* Changed by tests before they connect; NULL: tickets travel as they are. */
     void (*forge)(void *opaque, unsigned connection, uint8_t ticket[TICKET_SIZE]);
     void *opaque;
+    const char *detail; /* of every failed send; NULL: none */
     atomic_uint shown; /* connections tried */
 };
 
