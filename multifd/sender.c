@@ -15,19 +15,6 @@
 /* So far ahead that a cache line has come by the time its page is tested. */
 enum { PREFETCH_PAGES = 8 };
 
-/* Adds [first, first + pages) to out, joining it with the extent before where that is its direct continuation. */
-static void add_joined(struct batch *out, unsigned block, uint64_t first, enum extent_kind kind)
-{
-    struct extent *last = out->count > 0 ? &out->extents[out->count - 1] : NULL;
-    if (last == NULL || last->kind != kind || last->block != block || last->first + last->pages != first ||
-        last->pages == UINT32_MAX) {
-        batch_add(out, block, first, 1, kind);
-        return;
-    }
-    last->pages++;
-    out->normal_pages += kind == EXTENT_NORMAL;
-}
-
 static void split_extent(struct sender *sender, const struct extent *extent)
 {
     const uint8_t *page = sender->config->ram->blocks[extent->block].addr + (extent->first << PAGE_SHIFT);
@@ -35,7 +22,7 @@ static void split_extent(struct sender *sender, const struct extent *extent)
         if (i + PREFETCH_PAGES < extent->pages)
             __builtin_prefetch(page + PREFETCH_PAGES * PAGE_SIZE); /* the word that the test will look at first */
         enum extent_kind kind = sender->config->zero(page) ? EXTENT_ZERO : EXTENT_NORMAL;
-        add_joined(&sender->out, extent->block, extent->first + i, kind);
+        batch_add_joined(&sender->out, extent->block, extent->first + i, 1, kind);
     }
 }
 
