@@ -83,6 +83,7 @@ struct rdma_channel {
     enum godwit_err failure; /* the channel is broken */
     bool ended;              /* our end of stream is posted */
     bool peer_ended;
+    bool peer_gone; /* disconnected: nothing is acknowledged any more */
     bool waiting[SIDES];
     uint64_t progress[SIDES]; /* grows with every completion that helps that side */
     struct queue queue;
@@ -254,25 +255,29 @@ static void take_received(struct rdma_channel *channel, const struct ibv_wc *wc)
     channel->progress[RECEIVING]++;
 }
 
-/* Takes what both queues have; true: there was something. The other side's waiter is woken for its share. */
-static bool pump(struct rdma_channel *channel, enum side side)
+/* Takes what one queue has; true: there was something. */
+static bool take_all(struct rdma_channel *channel, struct ibv_cq *cq,
+                     void (*take)(struct rdma_channel *channel, const struct ibv_wc *wc))
 {
     struct ibv_wc wcs[POLL_BATCH];
     bool any = false;
     int n;
-    /* Sends first: a peer that answers and goes has its answer counted before the flushes. */
-    while ((n = ibv_poll_cq(channel->send_cq, POLL_BATCH, wcs)) > 0) {
+    while ((n = ibv_poll_cq(cq, POLL_BATCH, wcs)) > 0) {
         any = true;
         for (int i = 0; i < n; i++)
-            take_sent(channel, &wcs[i]);
-    }
-    while ((n = ibv_poll_cq(channel->recv_cq, POLL_BATCH, wcs)) > 0) {
-        any = true;
-        for (int i = 0; i < n; i++)
-            take_received(channel, &wcs[i]);
+            take(channel, &wcs[i]);
     }
     if (n < 0)
         break_channel(channel, GODWIT_ERR_RESET, "the device's completion queue cannot be read");
+    return any;
+}
+
+/* Takes what both queues have; true: there was something. The other side's waiter is woken for its share. */
+static bool pump(struct rdma_channel *channel, enum side side)
+{
+    /* Sends first: a peer that answers and goes has its answer counted before the flushes. */
+    bool any = take_all(channel, channel->send_cq, take_sent);
+    any |= take_all(channel, channel->recv_cq, take_received);
     return_credits(channel);
     if (any && channel->waiting[!side])
         kick(channel, !side);
@@ -289,6 +294,7 @@ static void take_cm_event(struct rdma_channel *channel, const struct rdma_cm_eve
     case RDMA_CM_EVENT_UNREACHABLE: /* on an established connection only a hint: a neighbour's entry changed */
         return;
     case RDMA_CM_EVENT_DISCONNECTED:
+        channel->peer_gone = true;
         pump(channel, RECEIVING); /* what came before it */
         if (!channel->peer_ended)
             break_channel(channel, GODWIT_ERR_RESET, "the peer's process ended, or its side of the connection broke");
@@ -668,12 +674,14 @@ static void drain(struct rdma_channel *channel)
 {
     uint64_t deadline = clock_now_ms() + DRAIN_MS;
     pthread_mutex_lock(&channel->lock);
-    while (channel->failure == GODWIT_OK && !queue_idle(&channel->queue) && clock_left_ms(deadline) > 0) {
-        /* The eventfds are readable for good: the completion channel alone is slept on. */
+    while (channel->failure == GODWIT_OK && !channel->peer_gone && !queue_idle(&channel->queue) &&
+           clock_left_ms(deadline) > 0) {
         if (pump(channel, SENDING) || ibv_req_notify_cq(channel->send_cq, 0) != 0 || pump(channel, SENDING))
             continue;
-        struct pollfd pollfd = {.fd = channel->completions->fd, .events = POLLIN};
-        poll(&pollfd, 1, TICK_MS);
+        /* The eventfds are readable for good, and not slept on. */
+        struct pollfd pollfds[] = {{.fd = channel->completions->fd, .events = POLLIN},
+                                   {.fd = channel->cm.events->fd, .events = POLLIN}};
+        poll(pollfds, 2, TICK_MS);
         take_events(channel, SENDING);
     }
     take_events(channel, SENDING);

@@ -395,7 +395,7 @@ static bool has_role(const struct fake_id *id, enum fake_role role)
         return id->state == FAKE_ID_LISTENING;
     if (role == FAKE_PASSIVE)
         return id->accepted;
-    return id->state != FAKE_ID_LISTENING && !id->passive;
+    return id->state >= FAKE_ID_ADDR_QUERY && !id->passive;
 }
 
 unsigned fake_raise_cm(enum fake_role role, enum rdma_cm_event_type event, int status)
