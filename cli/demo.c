@@ -16,6 +16,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <godwit/devices.h>
+
 #include "cli/command.h"
 #include "cli/migration.h"
 #include "cli/progress.h"
@@ -34,9 +36,10 @@ enum {
 static const uint64_t demo_dirty_rate = 200ull << 20;
 static const char demo_channels[] = "4";
 
-enum demo_transport { DEMO_TCP, DEMO_UNIX };
+enum demo_transport { DEMO_TCP, DEMO_UNIX, DEMO_RDMA };
 
-static const char *const transport_names[] = {[DEMO_TCP] = "tcp", [DEMO_UNIX] = "unix", NULL};
+static const char *const transport_names[] = {[DEMO_TCP] = "tcp", [DEMO_UNIX] = "unix",
+                                              [DEMO_RDMA] = "rdma", NULL};
 
 struct demo_settings {
     unsigned transport;
@@ -52,7 +55,7 @@ static const struct arg_spec demo_specs[] = {
 
 static const struct arg_command demo_args = {
     .name = "demo",
-    .synopsis = "[--transport tcp|unix] [guest options] [migration options] [--json]",
+    .synopsis = "[--transport tcp|unix|rdma] [guest options] [migration options] [--json]",
     .summary = "Migrates a guest between two processes of this machine, here with 4 channels unless told otherwise. "
                "Exits 0 only if every page arrived as it was at switchover and the guest runs on.",
     .groups = {{.title = "Demo:", .specs = demo_specs, .count = sizeof demo_specs / sizeof *demo_specs},
@@ -77,6 +80,38 @@ struct run {
     bool judged;
 };
 
+/* An address of the first port that is up. Link-local ones need a scope and are left out. */
+static bool port_address(const struct godwit_device_port *port, char *uri, size_t size)
+{
+    for (unsigned i = 0; i < port->netdev_count && port->state == GODWIT_PORT_ACTIVE; i++)
+        for (unsigned k = 0; k < port->netdevs[i].address_count; k++) {
+            const char *address = port->netdevs[i].addresses[k];
+            int length = (int)strcspn(address, "/");
+            if (strncmp(address, "fe80:", 5) == 0)
+                continue;
+            snprintf(uri, size, strchr(address, ':') ? "rdma:[%.*s]:0" : "rdma:%.*s:0", length, address);
+            return true;
+        }
+    return false;
+}
+
+static enum godwit_err find_rdma(char *uri, size_t size, struct godwit_error *error)
+{
+    struct godwit_device *devices;
+    unsigned count;
+    bool found = false;
+    enum godwit_err err = godwit_devices_list(&devices, &count, error);
+    if (err)
+        return err;
+    for (unsigned i = 0; i < count && !found; i++)
+        for (unsigned k = 0; k < devices[i].port_count && !found; k++)
+            found = port_address(&devices[i].ports[k], uri, size);
+    godwit_devices_free(devices, count);
+    return found ? GODWIT_OK
+                 : error_set(error, GODWIT_ERR_UNSUPPORTED,
+                             "no RDMA device of this host has a port that is up and an address (see godwit devices)");
+}
+
 static enum godwit_err prepare(struct run *run, struct godwit_error *error)
 {
     struct demo *demo = &run->demo;
@@ -91,6 +126,8 @@ static enum godwit_err prepare(struct run *run, struct godwit_error *error)
         err = verify_prints_init(&run->mine, error);
     if (err)
         return err;
+    if (run->settings.transport == DEMO_RDMA)
+        return find_rdma(demo->listen_uri, sizeof demo->listen_uri, error);
     snprintf(demo->listen_uri, sizeof demo->listen_uri, "tcp:127.0.0.1:0");
     if (run->settings.transport == DEMO_TCP)
         return GODWIT_OK;

@@ -52,7 +52,8 @@ static json_t *ram_json(const struct godwit_ram_info *ram)
 static json_t *channel_json(const struct godwit_info *info, unsigned id)
 {
     const struct godwit_channel_info *channel = &info->channels[id];
-    return json_pack("{so so so so so so so sf}",
+    bool device = channel->device[0] != '\0';
+    return json_pack("{so so so so so so so sf so so}",
                      "id", number(id),
                      "bytes", number(channel->bytes),
                      "inline-bytes", number(channel->inline_bytes),
@@ -60,7 +61,9 @@ static json_t *channel_json(const struct godwit_info *info, unsigned id)
                      "normal", number(channel->normal),
                      "duplicate", number(channel->duplicate),
                      "packets", number(channel->packets),
-                     "busy-share", report_busy_share(info, id));
+                     "busy-share", report_busy_share(info, id),
+                     "device", text_or_null(device ? channel->device : NULL),
+                     "queue-pair", device ? number(channel->queue_pair) : json_null());
 }
 
 static json_t *channels_json(const struct godwit_info *info)
@@ -128,6 +131,7 @@ json_t *report_json(const struct report *report)
     failed |= json_object_set_new(object, "total-time", number(report->info->total_time_ms));
     if (report->side == REPORT_SOURCE)
         failed |= add_source(object, report);
+    failed |= json_object_set_new(object, "pinned-bytes", number(report->info->pinned_bytes));
     failed |= json_object_set_new(object, "ram", ram_json(&report->info->ram));
     failed |= json_object_set_new(object, "channels", channels_json(report->info));
     failed |= json_object_set_new(object, "guest", guest_json(report->guest));

@@ -401,6 +401,38 @@ enum godwit_err godwit_destination_new(const struct godwit_guest *guest, const s
     return GODWIT_OK;
 }
 
+/* Listens on *address, which becomes the real one, and admits these roles. */
+static enum godwit_err open_door(struct godwit_destination *destination, const struct transport *transport,
+                                 struct address *address, unsigned roles, struct admission **out,
+                                 struct backlog_warning *warning, struct godwit_error *error)
+{
+    bool known = godwit_options_is_set(destination->options, "multifd-channels");
+    unsigned channels = known ? (unsigned)godwit_options_get(destination->options, "multifd-channels") : 0;
+    struct listener *listener;
+    /* A listener for queue pairs drops requests beyond its backlog, and each costs seconds until it is repeated. */
+    bool drops = roles == 1u << HELLO_DATA;
+    enum godwit_err err = transport_listen(transport, address, admission_backlog(drops ? 2 * channels : channels),
+                                           &listener, warning, error);
+    if (err != GODWIT_OK)
+        return err;
+    const struct ticket_check tickets = {.check = door_check_ticket, .opaque = destination};
+    listener_check_tickets(listener, &tickets);
+    *address = *listener_address(listener);
+    struct admission_config config = {
+        .listener = listener,
+        .handshake_ms = options_ms(destination->options, "handshake-timeout"),
+        .roles = roles,
+        .reserve = door_reserve,
+        .attach = door_attach,
+        .release = door_release,
+        .opaque = destination,
+    };
+    err = admission_start(&config, out, error);
+    if (err != GODWIT_OK)
+        listener_free(listener);
+    return err;
+}
+
 enum godwit_err godwit_destination_listen(struct godwit_destination *destination, const char *uri, char *bound,
                                           size_t bound_size, struct godwit_error *error)
 {
@@ -416,34 +448,28 @@ enum godwit_err godwit_destination_listen(struct godwit_destination *destination
     if (destination->control_override != NULL)
         transports_use(destination->control_override, destination->data_override, &address, transports);
 
-    bool known = godwit_options_is_set(destination->options, "multifd-channels");
-    unsigned channels = known ? (unsigned)godwit_options_get(destination->options, "multifd-channels") : 0;
-    struct listener *listener;
-    struct backlog_warning warning = {0};
-    err = transport_listen(transports->control, &transports->control_address, admission_backlog(channels), &listener,
-                           &warning, error);
-    if (err != GODWIT_OK)
-        return err;
-    address.port = transports->data_address.port = listener_address(listener)->port;
-    struct admission_config config = {
-        .listener = listener,
-        .handshake_ms = options_ms(destination->options, "handshake-timeout"),
-        .reserve = door_reserve,
-        .attach = door_attach,
-        .release = door_release,
-        .opaque = destination,
-    };
-    err = admission_start(&config, &destination->admission, error);
+    struct backlog_warning warnings[2] = {0};
+    bool split = transports_split(transports);
+    err = open_door(destination, transports->control, &transports->control_address, split ? 1u << HELLO_CONTROL : 0,
+                    &destination->admission, &warnings[0], error);
+    if (err == GODWIT_OK && split) {
+        transports->data_address.port = transports->control_address.port;
+        err = open_door(destination, transports->data, &transports->data_address, 1u << HELLO_DATA,
+                        &destination->data_admission, &warnings[1], error);
+    }
     if (err != GODWIT_OK) {
-        listener_free(listener);
+        admission_free(destination->admission);
+        destination->admission = NULL;
         return err;
     }
+    address.port = transports->control_address.port;
     char text[ADDRESS_TEXT_MAX];
     address_format(&address, text);
     if (bound != NULL && bound_size > 0)
         strncpy(bound, text, bound_size - 1)[bound_size - 1] = 0;
-    if (warning.text[0] != 0)
-        emit(destination, GODWIT_EVENT_WARNING, 0, warning.text);
+    for (unsigned i = 0; i < 2; i++)
+        if (warnings[i].text[0] != 0)
+            emit(destination, GODWIT_EVENT_WARNING, 0, warnings[i].text);
     return GODWIT_OK;
 }
 
@@ -498,6 +524,7 @@ void godwit_destination_free(struct godwit_destination *destination)
     if (destination == NULL)
         return;
     admission_free(destination->admission);
+    admission_free(destination->data_admission);
     if (destination->session != NULL) /* let in after the last serve() */
         session_free(destination->session);
     godwit_options_free(destination->options);

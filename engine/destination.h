@@ -77,6 +77,7 @@ struct godwit_destination {
     struct transports transports;
     const struct transport *control_override, *data_override; /* tests only */
     struct admission *admission;
+    struct admission *data_admission; /* where data channels come to a listener of their own; else NULL */
 
     atomic_bool cancel;
 
@@ -123,6 +124,9 @@ struct session *session_new(struct godwit_destination *destination, const uint8_
 void session_free(struct session *session);
 /* Admission's callbacks; opaque is the destination. */
 enum godwit_err door_reserve(void *opaque, const struct hello *hello, struct godwit_error *error);
+/* Of the data listener. */
+enum godwit_err door_check_ticket(void *opaque, const uint8_t ticket[TICKET_SIZE], struct domain **domain,
+                                  struct godwit_error *error);
 void door_attach(void *opaque, const struct hello *hello, struct channel *channel);
 void door_release(void *opaque, const struct hello *hello);
 /* Under the lock: remembers the session, undecided, with the right to ask by this token. */

@@ -1,6 +1,6 @@
 /*
  * Who is let in: the first control connection of a session while serve() waits for one, the data channels of the
- * session in progress by their tokens, and at any time a source that asks what became of its session. Everybody else
+ * session in progress by their tickets and tokens, and at any time a source that asks what became of its session. Everybody else
  * gets a refusal in words and disturbs nobody.
  */
 #include <stdlib.h>
@@ -112,12 +112,34 @@ enum godwit_err door_reserve(void *opaque, const struct hello *hello, struct god
     return err;
 }
 
+enum godwit_err door_check_ticket(void *opaque, const uint8_t ticket[TICKET_SIZE], struct domain **domain,
+                                  struct godwit_error *error)
+{
+    struct godwit_destination *destination = opaque;
+    enum godwit_err err;
+    pthread_mutex_lock(&destination->lock);
+    struct session *session = destination->session;
+    if (session == NULL || memcmp(session->id, ticket, SESSION_ID_SIZE) != 0 || session->recv == NULL ||
+        session->domain == NULL)
+        err = error_set(error, GODWIT_ERR_NOT_ADMITTED, "no such migration is in progress");
+    else
+        err = token_show(session->acceptance.tokens, session->offer.channels, session->id, ticket, error);
+    if (err == GODWIT_OK) {
+        *domain = session->domain;
+        domain_hold(*domain); /* the session may end before the connection says hello */
+    }
+    pthread_mutex_unlock(&destination->lock);
+    return err;
+}
+
 void door_release(void *opaque, const struct hello *hello)
 {
     struct godwit_destination *destination = opaque;
     pthread_mutex_lock(&destination->lock);
     if (in_progress(destination, hello) && hello->role == HELLO_DATA) {
-        destination->session->acceptance.tokens[hello->channel].state = TOKEN_ISSUED;
+        struct token *token = &destination->session->acceptance.tokens[hello->channel];
+        token->state = TOKEN_ISSUED;
+        token->shown = false;
     } else if (in_progress(destination, hello) && hello->epoch == 0) {
         session_free(destination->session);
         destination->session = NULL;

@@ -111,11 +111,13 @@ enum godwit_err session_answer_offer(struct session *session, struct godwit_erro
                             ? (unsigned)godwit_options_get(destination->options, "multifd-channels")
                             : 0;
     pthread_mutex_unlock(&destination->lock);
-    enum godwit_err err = offer_check(&session->offer, channels, error);
+    bool rdma = transports_rdma(&destination->transports);
+    enum godwit_err err = offer_check(&session->offer, channels, rdma, destination->transports.data_address.scheme, error);
     if (err == GODWIT_OK)
         err = issue_tokens(session, error);
     if (err != GODWIT_OK)
         return err;
+    session->acceptance.features = rdma ? FEATURE_RDMA : 0;
     struct ram *ram = NULL;
     err = accept_memory(session, &ram, error);
     if (err != GODWIT_OK)

@@ -135,41 +135,73 @@ void dirty_mark(struct dirty *dirty, unsigned block, uint64_t first, uint64_t pa
     pthread_mutex_unlock(&dirty->lock);
 }
 
-/* Notes the run as sent in epoch. */
-static void note_sent(struct dirty_block *block, const struct run *run, uint32_t epoch)
+/* Notes pages of sent[epoch % 2]: they lie in [first, end). */
+static void note_sent(struct dirty_block *block, uint32_t epoch, uint64_t first, uint64_t end)
 {
-    uint64_t *first = &block->first[epoch % 2], *end = &block->end[epoch % 2];
-    bitmap_set(block->sent[epoch % 2], run->first, run->pages);
-    if (*end == 0 || run->first < *first)
-        *first = run->first;
-    if (run->first + run->pages > *end)
-        *end = run->first + run->pages;
+    uint64_t *lowest = &block->first[epoch % 2], *highest = &block->end[epoch % 2];
+    if (*highest == 0 || first < *lowest)
+        *lowest = first;
+    if (end > *highest)
+        *highest = end;
 }
 
-struct run dirty_take(struct dirty *dirty, struct dirty_cursor *cursor, uint64_t most, uint32_t epoch, bool hold)
+/* Adds the pages of a word to the batch, run by run, while there is room; returns those that went in. */
+static uint64_t take_word(struct batch *batch, unsigned most, unsigned block, uint64_t word, uint64_t bits)
 {
-    for (; cursor->block < dirty->ram->count; cursor->block++, cursor->page = 0) {
-        struct dirty_block *block = &dirty->blocks[cursor->block];
-        const uint64_t *held = hold ? block->sent[(epoch - 1) % 2] : NULL;
-        struct run run =
-            bitmap_next_run(block->bits, held, dirty->ram->blocks[cursor->block].pages, cursor->page, most);
-        if (run.pages == 0)
-            continue;
-        bitmap_clear(block->bits, run.first, run.pages);
-        note_sent(block, &run, epoch);
-        dirty->pages -= run.pages;
-        cursor->page = run.first + run.pages;
-        return run;
+    uint64_t taken = 0;
+    while (bits != 0 && batch->normal_pages < most) {
+        /* Adding the lowest bit carries through its run, to the clear bit behind it or out of the word. */
+        uint64_t carried = bits + (bits & -bits);
+        unsigned first = (unsigned)__builtin_ctzll(bits), end = carried == 0 ? 64 : (unsigned)__builtin_ctzll(carried);
+        unsigned room = most - batch->normal_pages, pages = end - first < room ? end - first : room;
+        batch_add_joined(batch, block, word * 64 + first, pages, EXTENT_NORMAL);
+        taken |= bitmap_mask(0, first, pages);
+        bits &= carried;
     }
-    return (struct run){0, 0};
+    return taken;
+}
+
+static void take_block(struct dirty *dirty, const struct dirty_cursor *cursor, bool hold, unsigned most,
+                       struct batch *batch)
+{
+    struct dirty_block *block = &dirty->blocks[cursor->block];
+    uint64_t pages = dirty->ram->blocks[cursor->block].pages;
+    uint64_t *sent = block->sent[batch->epoch % 2];
+    const uint64_t *held = block->sent[(batch->epoch - 1) % 2];
+    for (uint64_t word = cursor->page / 64; word < bitmap_words(pages) && batch->normal_pages < most; word++) {
+        uint64_t bits = hold ? block->bits[word] & ~held[word] : block->bits[word];
+        if (bits == 0)
+            continue;
+        bits &= bitmap_mask(word, cursor->page, pages - cursor->page);
+        uint64_t taken = take_word(batch, most, cursor->block, word, bits);
+        block->bits[word] &= ~taken;
+        sent[word] |= taken;
+        note_sent(block, batch->epoch, word * 64, (word + 1) * 64);
+    }
+}
+
+void dirty_take(struct dirty *dirty, struct dirty_cursor *cursor, bool hold, unsigned most, struct batch *batch)
+{
+    unsigned before = batch->normal_pages;
+    for (; cursor->block < dirty->ram->count; cursor->block++, cursor->page = 0) {
+        take_block(dirty, cursor, hold, most, batch);
+        if (batch->normal_pages < most)
+            continue;
+        const struct extent *last = &batch->extents[batch->count - 1];
+        cursor->page = last->first + last->pages;
+        break;
+    }
+    dirty->pages -= batch->normal_pages - before;
 }
 
 struct run dirty_next_hole(struct dirty *dirty, unsigned block, uint64_t from, uint32_t epoch)
 {
     struct dirty_block *maps = &dirty->blocks[block];
     struct run run = bitmap_next_clear_run(maps->bits, dirty->ram->blocks[block].pages, from, UINT32_MAX);
-    if (run.pages > 0)
-        note_sent(maps, &run, epoch);
+    if (run.pages > 0) {
+        bitmap_set(maps->sent[epoch % 2], run.first, run.pages);
+        note_sent(maps, epoch, run.first, run.first + run.pages);
+    }
     return run;
 }
 

@@ -11,6 +11,7 @@
 #include <pthread.h>
 
 #include "engine/guest.h"
+#include "multifd/batch.h"
 #include "multifd/bitmap.h"
 #include "multifd/ram.h"
 
@@ -61,10 +62,11 @@ enum godwit_err dirty_sync(struct dirty *dirty, const struct guest *guest, uint6
 void dirty_mark(struct dirty *dirty, unsigned block, uint64_t first, uint64_t pages);
 
 /*
- * The next run at or after the cursor of at most `most` pages that are dirty and, with hold, not on their way in the epoch
- * before. Clears their bits, notes them as sent in epoch, moves the cursor behind them. pages 0: the walk is over.
+ * Adds to the batch, up to `most` pages in it, what is dirty at or after the cursor and, with hold, not on its way in the
+ * epoch before the batch's. Clears the pages' bits, notes them as sent in the batch's epoch, moves the cursor behind them. A
+ * batch that stays empty: the walk is over.
  */
-struct run dirty_take(struct dirty *dirty, struct dirty_cursor *cursor, uint64_t most, uint32_t epoch, bool hold);
+void dirty_take(struct dirty *dirty, struct dirty_cursor *cursor, bool hold, unsigned most, struct batch *batch);
 
 /*
  * The next hole of a block at or after page `from`, before the first dirty_take, of at most 2^32 - 1 pages. It is noted

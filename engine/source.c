@@ -235,6 +235,8 @@ static void cleanup(struct godwit_source *source)
     source->dirty = NULL;
     pthread_mutex_unlock(&source->lock);
     multifd_send_free(send);
+    while (source->connected > 0)
+        channel_free(source->channels[--source->connected]);
     control_free(source->control);
     source->control = NULL;
     if (source->tracking)

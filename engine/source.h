@@ -48,6 +48,8 @@ struct godwit_source {
     struct control *control;
     struct source_state_stream *streams;
     struct offer offer;
+    struct channel *channels[NEGOTIATE_CHANNELS_MAX]; /* data channels that are connected, until there are senders */
+    unsigned connected;
     uint8_t session[SESSION_ID_SIZE];
     bool tracking; /* dirty_start succeeded */
     uint64_t sync_ns, synced_ns; /* what the last dirty log sync took, and when it ended */

@@ -102,6 +102,19 @@ static enum godwit_err announce_holes(struct godwit_source *source, struct godwi
     return err;
 }
 
+/* What is about to be read may be written again. */
+static enum godwit_err clear_log(struct godwit_source *source, const struct batch *batch, struct godwit_error *error)
+{
+    const struct guest *guest = &source->guest;
+    enum godwit_err err = GODWIT_OK;
+    for (unsigned i = 0; guest->ops.dirty_clear != NULL && i < batch->count && err == GODWIT_OK; i++) {
+        const struct extent *extent = &batch->extents[i];
+        err = guest_checked(guest->ops.dirty_clear(guest->self, extent->block, extent->first, extent->pages, error),
+                            error, "cannot clear the dirty log");
+    }
+    return err;
+}
+
 /* Fills the batch with what is dirty; an empty batch means that the walk is over. */
 static enum godwit_err fill(struct godwit_source *source, struct batch *batch, struct dirty_cursor *cursor,
                             struct godwit_error *error)
@@ -110,20 +123,8 @@ static enum godwit_err fill(struct godwit_source *source, struct batch *batch, s
     pthread_mutex_lock(&source->lock);
     bool hold = source->ledger.acked + 1 < source->ledger.open;
     pthread_mutex_unlock(&source->lock);
-    while (batch->normal_pages < most) {
-        struct run run = dirty_take(source->dirty, cursor, most - batch->normal_pages, source->ledger.open, hold);
-        if (run.pages == 0)
-            return GODWIT_OK;
-        batch_add(batch, cursor->block, run.first, (uint32_t)run.pages, EXTENT_NORMAL);
-        if (source->guest.ops.dirty_clear == NULL)
-            continue;
-        enum godwit_err err = guest_checked(
-            source->guest.ops.dirty_clear(source->guest.self, cursor->block, run.first, run.pages, error), error,
-            "cannot clear the dirty log");
-        if (err != GODWIT_OK)
-            return err;
-    }
-    return GODWIT_OK;
+    dirty_take(source->dirty, cursor, hold, most, batch);
+    return clear_log(source, batch, error);
 }
 
 /* Everything dirty that may go, once. */

@@ -30,7 +30,8 @@ enum godwit_err source_address(struct godwit_source *source, const char *uri, st
     return GODWIT_OK;
 }
 
-/* Failures of a greeting that a second try may cure: the listener was short of something for a moment. */
+/* Failures of a greeting that a second try may cure: the listener was short of something for a moment. A connection that
+ * showed a ticket has used it up. */
 static bool worth_retry(enum godwit_err err)
 {
     return err == GODWIT_ERR_RESET || err == GODWIT_ERR_PEER_CLOSED || err == GODWIT_ERR_TIMEOUT;
@@ -56,10 +57,12 @@ enum godwit_err source_connect(struct godwit_source *source, const struct hello 
             *out = channel;
             return GODWIT_OK;
         }
+        if (channel_detail(channel)[0] != 0)
+            error_set(error, err, "%s", channel_detail(channel));
         error_prefix(error, "%s", channel_name(channel));
         channel_free(channel);
         poll(NULL, 0, RETRY_PAUSE_MS);
-    } while (worth_retry(err) && clock_left_ms(deadline) > 0 && !atomic_load(&source->cancel));
+    } while (worth_retry(err) && introduction == NULL && clock_left_ms(deadline) > 0 && !atomic_load(&source->cancel));
     return err;
 }
 
@@ -216,7 +219,8 @@ static enum godwit_err make_offer(struct godwit_source *source, struct godwit_er
     const struct ram *ram = source->ram;
     pthread_mutex_lock(&source->lock); /* take_accept() compares with it */
     source->offer = (struct offer){
-        .features = source->domain != NULL ? FEATURE_PLACED : 0,
+        .features = (source->domain != NULL ? FEATURE_PLACED : 0u) |
+                    (transports_rdma(&source->transports) ? FEATURE_RDMA : 0u),
         .channels = (uint16_t)godwit_options_get(source->options, "multifd-channels"),
         .page_size = GODWIT_PAGE_SIZE,
         .populated = source->dirty->pages << PAGE_SHIFT,
@@ -265,10 +269,14 @@ static enum godwit_err connect_data(struct godwit_source *source, unsigned index
                           .role = HELLO_DATA,
                           .channel = (uint16_t)index};
     memcpy(hello.session, source->session, sizeof hello.session);
-    memcpy(hello.token, source->acceptance.tokens[index].bytes, sizeof hello.token);
+    const struct token *token = &source->acceptance.tokens[index];
+    struct introduction introduction = {.domain = source->domain};
+    memcpy(hello.token, token->bytes, sizeof hello.token);
+    token_ticket(token, source->session, introduction.ticket);
     enum godwit_err err = source_check(source, error);
     if (err == GODWIT_OK)
-        err = source_connect(source, &hello, NULL, clock_left_ms(deadline), out, error);
+        err = source_connect(source, &hello, introduction.domain != NULL ? &introduction : NULL, clock_left_ms(deadline),
+                             out, error);
     if (err != GODWIT_OK) {
         /* A refusal is often the consequence of what the destination says on the control connection. */
         enum godwit_err cause = source_check(source, error);
@@ -283,21 +291,26 @@ static enum godwit_err connect_data(struct godwit_source *source, unsigned index
     return error_set(error, GODWIT_ERR_NO_MEMORY, "no memory for data channel %u", index);
 }
 
+/* After a failure the connected ones stay until the cleanup: the destination is told why before it finds them closed. */
+static enum godwit_err connect_channels(struct godwit_source *source, struct godwit_error *error)
+{
+    uint64_t deadline = clock_now_ms() + source_option(source, "connect-timeout");
+    while (source->connected < source->offer.channels) {
+        enum godwit_err err =
+            connect_data(source, source->connected, deadline, &source->channels[source->connected], error);
+        if (err != GODWIT_OK)
+            return err;
+        source->connected++;
+    }
+    return GODWIT_OK;
+}
+
 static enum godwit_err start_senders(struct godwit_source *source, struct godwit_error *error)
 {
-    struct channel *channels[NEGOTIATE_CHANNELS_MAX];
-    unsigned count = 0;
-    uint64_t deadline = clock_now_ms() + source_option(source, "connect-timeout");
-    enum godwit_err err = GODWIT_OK;
-    for (; count < source->offer.channels && err == GODWIT_OK; count += err == GODWIT_OK)
-        err = connect_data(source, count, deadline, &channels[count], error);
-    if (err != GODWIT_OK)
-        goto free_channels;
-
     struct multifd_send_config config = {
         .ram = source->ram,
-        .channels = channels,
-        .count = count,
+        .channels = source->channels,
+        .count = source->connected,
         .rate = source->rate,
         .zero = source_option(source, "zero-page-detection") ? zero_test_select() : NULL,
         .placement = (source->acceptance.features & FEATURE_PLACED) != 0 ? source->placement : NULL,
@@ -306,19 +319,15 @@ static enum godwit_err start_senders(struct godwit_source *source, struct godwit
         .opaque = source,
     };
     struct multifd_send *send;
-    err = multifd_send_start(&config, &send, error);
+    enum godwit_err err = multifd_send_start(&config, &send, error);
     if (err != GODWIT_OK)
-        goto free_channels;
+        return err;
     pthread_mutex_lock(&source->lock);
     source->send = send;
-    source->info.channel_count = count;
+    source->info.channel_count = source->connected;
+    source->connected = 0; /* they are the senders' now */
     pthread_mutex_unlock(&source->lock);
     return GODWIT_OK;
-
-free_channels:
-    while (count > 0)
-        channel_free(channels[--count]);
-    return err;
 }
 
 enum godwit_err source_setup(struct godwit_source *source, struct godwit_error *error)
@@ -332,6 +341,8 @@ enum godwit_err source_setup(struct godwit_source *source, struct godwit_error *
         err = wait_accept(source, error);
     if (err == GODWIT_OK)
         err = source_announce_slices(source, error);
+    if (err == GODWIT_OK)
+        err = connect_channels(source, error);
     if (err == GODWIT_OK)
         err = start_senders(source, error);
     return err;

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "rdma/rdma.h"
 #include "tcp/tcp.h"
 #include "transport/error.h"
 
@@ -12,6 +13,7 @@ static const struct {
 } table[] = {
     {"tcp", &tcp_transport, &tcp_transport},
     {"unix", &unix_transport, &unix_transport},
+    {"rdma", &tcp_transport, &rdma_transport},
 };
 
 static struct address address_for(const struct transport *transport, const struct address *address)
@@ -39,7 +41,8 @@ enum godwit_err transports_find(const struct address *address, struct transports
             transports_use(table[i].control, table[i].data, address, out);
             return GODWIT_OK;
         }
-    return error_set(error, GODWIT_ERR_UNSUPPORTED, "this build has no transport called %s; there are tcp and unix",
+    return error_set(error, GODWIT_ERR_UNSUPPORTED, "this build has no transport called %s; there are tcp, unix and "
+                     "rdma",
                      address->scheme);
 }
 

@@ -36,8 +36,11 @@ static enum godwit_err file_check(const char *path, const struct stat *status, s
 
 enum godwit_err memory_file_open(const char *path, int *fd, uint64_t *size, struct godwit_error *error)
 {
-    /* O_NONBLOCK: opening a named pipe by mistake must be an error, not a wait for its writer. */
-    int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    /* For writing where that is allowed, though nothing is written: memory that is registered with an RDMA device is pinned
+     * as if it were. O_NONBLOCK: opening a named pipe by mistake must be an error, not a wait for its writer. */
+    int file = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+    if (file < 0 && errno != ENOENT)
+        file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (file < 0)
         return guest_fail_sys(error, GODWIT_ERR_INVALID, errno, "cannot open memory file %s", path);
     struct stat status;

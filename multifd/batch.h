@@ -55,4 +55,18 @@ static inline void batch_add(struct batch *batch, unsigned block, uint64_t first
         batch->zero_extents++;
 }
 
+/* The same, joined with the extent before where it is that one's direct continuation. */
+static inline void batch_add_joined(struct batch *batch, unsigned block, uint64_t first, uint32_t pages,
+                                    enum extent_kind kind)
+{
+    struct extent *last = batch->count > 0 ? &batch->extents[batch->count - 1] : NULL;
+    if (last == NULL || last->kind != kind || last->block != block || last->first + last->pages != first ||
+        last->pages > UINT32_MAX - pages) {
+        batch_add(batch, block, first, pages, kind);
+        return;
+    }
+    last->pages += pages;
+    batch->normal_pages += kind == EXTENT_NORMAL ? pages : 0;
+}
+
 #endif

@@ -19,11 +19,35 @@ void bitmap_clear(uint64_t *map, uint64_t first, uint64_t pages)
         map[word] &= ~bitmap_mask(word, first, pages);
 }
 
-uint64_t bitmap_count(const uint64_t *map, uint64_t pages)
+static inline __attribute__((always_inline)) uint64_t count_words(const uint64_t *map, uint64_t words)
 {
     uint64_t count = 0;
-    for (uint64_t word = 0; word < pages / 64; word++)
+    for (uint64_t word = 0; word < words; word++)
         count += (uint64_t)__builtin_popcountll(map[word]);
+    return count;
+}
+
+#if defined(__x86_64__)
+/* By one instruction, which not every x86-64 has; without it a word is a call and takes five times as long. */
+__attribute__((target("popcnt"))) static uint64_t count_words_popcnt(const uint64_t *map, uint64_t words)
+{
+    return count_words(map, words);
+}
+
+static uint64_t count_all(const uint64_t *map, uint64_t words)
+{
+    return __builtin_cpu_supports("popcnt") ? count_words_popcnt(map, words) : count_words(map, words);
+}
+#else
+static uint64_t count_all(const uint64_t *map, uint64_t words)
+{
+    return count_words(map, words);
+}
+#endif
+
+uint64_t bitmap_count(const uint64_t *map, uint64_t pages)
+{
+    uint64_t count = count_all(map, pages / 64);
     if (pages % 64 != 0)
         count += (uint64_t)__builtin_popcountll(map[pages / 64] & bitmap_mask(pages / 64, 0, pages));
     return count;

@@ -3,10 +3,12 @@
 #define MULTIFD_COUNTERS_H
 
 #include <stdatomic.h>
+#include <stdio.h>
 
 #include <godwit/info.h>
 
 #include "multifd/batch.h"
+#include "transport/channel.h"
 
 struct counters {
     _Atomic uint64_t bytes, inline_bytes, placed_bytes, normal, duplicate, packets, busy_ns;
@@ -34,6 +36,13 @@ static inline void counters_add_record(struct counters *counters, uint64_t head,
     counters_add(&counters->normal, normal);
     counters_add(&counters->duplicate, zeros);
     counters_add(&counters->packets, 1);
+}
+
+/* What carries a channel; constant while it exists. */
+static inline void counters_read_device(const struct channel *channel, struct godwit_channel_info *info)
+{
+    snprintf(info->device, sizeof info->device, "%s", channel_device(channel));
+    info->queue_pair = channel_queue_pair(channel);
 }
 
 static inline void counters_read(const struct counters *counters, struct godwit_channel_info *info)

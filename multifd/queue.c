@@ -1,4 +1,12 @@
-/* See queue.h. One mutex: it is taken twice per batch, which is up to 2 MiB of work for a sender. */
+/*
+ * See queue.h. One mutex: it is taken twice per batch, which is up to 2 MiB of work for a sender. What costs is sleeping
+ * and waking, and of that the producer, of whom there is but one, does as little as it can:
+ *
+ * - A push wakes a sender only if the queue was empty. Whoever takes a batch and leaves one wakes the next, so as long as
+ *   there are batches either somebody is on his way to them or nobody sleeps.
+ * - A producer that found no empty batch is woken when half of them are back. With two batches per sender or more no
+ *   sender waits for that: while one is idle no full batch is left, the others have one each at most, and half are back.
+ */
 #include "multifd/queue.h"
 
 #include <assert.h>
@@ -14,8 +22,8 @@ struct mark {
 
 struct queue {
     pthread_mutex_t lock;
-    pthread_cond_t work;  /* senders: a batch or a mark has come */
-    pthread_cond_t empty; /* producer: a batch has come back */
+    pthread_cond_t work;  /* senders: there is a batch or a mark */
+    pthread_cond_t empty; /* producer: half of the batches have come back */
     bool ended;
 
     unsigned batches;
@@ -72,13 +80,19 @@ void queue_free(struct queue *queue)
     free(queue);
 }
 
-struct batch *queue_take_empty(struct queue *queue, int timeout_ms)
+static void wait_empty_locked(struct queue *queue, int timeout_ms)
 {
     struct timespec until = clock_timespec(clock_now_ns() + (uint64_t)timeout_ms * 1000000u);
     int waited = 0;
-    pthread_mutex_lock(&queue->lock);
     while (queue->free_count == 0 && !queue->ended && waited == 0)
         waited = pthread_cond_clockwait(&queue->empty, &queue->lock, CLOCK_MONOTONIC, &until);
+}
+
+struct batch *queue_take_empty(struct queue *queue, int timeout_ms)
+{
+    pthread_mutex_lock(&queue->lock);
+    if (queue->free_count == 0)
+        wait_empty_locked(queue, timeout_ms);
     struct batch *batch = queue->ended || queue->free_count == 0 ? NULL : queue->free[--queue->free_count];
     pthread_mutex_unlock(&queue->lock);
     return batch;
@@ -87,9 +101,11 @@ struct batch *queue_take_empty(struct queue *queue, int timeout_ms)
 void queue_push(struct queue *queue, struct batch *batch)
 {
     pthread_mutex_lock(&queue->lock);
+    bool first = queue->pushed == queue->taken;
     queue->full[queue->pushed++ % queue->batches] = batch;
     pthread_mutex_unlock(&queue->lock);
-    pthread_cond_signal(&queue->work);
+    if (first)
+        pthread_cond_signal(&queue->work);
 }
 
 void queue_mark(struct queue *queue, uint32_t epoch)
@@ -117,6 +133,8 @@ static enum queue_item next_locked(struct queue *queue, unsigned index, struct b
         /* The last batch before a mark sets free those who wait to pass it. */
         if (*passed < queue->marked && queue->taken == mark->at)
             pthread_cond_broadcast(&queue->work);
+        else if (queue->taken < queue->pushed)
+            pthread_cond_signal(&queue->work);
         return QUEUE_BATCH;
     }
     return QUEUE_END;
@@ -148,8 +166,10 @@ void queue_recycle(struct queue *queue, struct batch *batch)
 {
     pthread_mutex_lock(&queue->lock);
     queue->free[queue->free_count++] = batch;
+    bool half = queue->free_count == (queue->batches + 1) / 2;
     pthread_mutex_unlock(&queue->lock);
-    pthread_cond_signal(&queue->empty);
+    if (half)
+        pthread_cond_signal(&queue->empty);
 }
 
 void queue_end(struct queue *queue)

@@ -11,6 +11,7 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "multifd/counters.h"
 #include "multifd/packet.h"
@@ -25,6 +26,7 @@ struct receiver {
     bool attached; /* its thread was started */
     pthread_t thread;
     struct counters counters;
+    struct godwit_channel_info carrier; /* device and queue pair alone, from attach on: they outlive the channel */
     _Atomic uint64_t cleared; /* pages gone through to make them zero */
 
     /* receiver thread only */
@@ -72,8 +74,9 @@ static void note_received(struct receiver *receiver, const struct packet *packet
 
 static enum godwit_err channel_failed(const struct receiver *receiver, enum godwit_err err, struct godwit_error *error)
 {
+    const char *detail = channel_detail(receiver->channel);
     return error_set(error, err, "data channel %u (%s): %s", receiver->index, channel_name(receiver->channel),
-                     godwit_err_text(err));
+                     detail[0] != 0 ? detail : godwit_err_text(err));
 }
 
 static enum godwit_err take_pages(struct receiver *receiver, const struct packet *packet, struct godwit_error *error)
@@ -165,6 +168,7 @@ enum godwit_err multifd_recv_attach(struct multifd_recv *recv, unsigned index, s
 {
     struct receiver *receiver = &recv->receivers[index];
     receiver->channel = channel;
+    counters_read_device(channel, &receiver->carrier);
     if (pthread_create(&receiver->thread, NULL, receiver_main, receiver) != 0)
         return error_set(error, GODWIT_ERR_NO_MEMORY, "cannot start receiver thread %u", index);
     receiver->attached = true;
@@ -203,7 +207,10 @@ void multifd_recv_free(struct multifd_recv *recv)
 
 void multifd_recv_info(const struct multifd_recv *recv, unsigned channel, struct godwit_channel_info *info)
 {
-    counters_read(&recv->receivers[channel].counters, info);
+    const struct receiver *receiver = &recv->receivers[channel];
+    counters_read(&receiver->counters, info);
+    memcpy(info->device, receiver->carrier.device, sizeof info->device);
+    info->queue_pair = receiver->carrier.queue_pair;
 }
 
 uint64_t multifd_recv_progress(const struct multifd_recv *recv)

@@ -15,19 +15,6 @@
 /* So far ahead that a cache line has come by the time its page is tested. */
 enum { PREFETCH_PAGES = 8 };
 
-/* Adds a page to out, joining it with the extent before where that is its direct continuation. */
-static void add_joined(struct batch *out, unsigned block, uint64_t page, enum extent_kind kind)
-{
-    struct extent *last = out->count > 0 ? &out->extents[out->count - 1] : NULL;
-    if (last == NULL || last->kind != kind || last->block != block || last->first + last->pages != page ||
-        last->pages == UINT32_MAX) {
-        batch_add(out, block, page, 1, kind);
-        return;
-    }
-    last->pages++;
-    out->normal_pages += kind == EXTENT_NORMAL;
-}
-
 static bool places(const struct sender *sender)
 {
     return sender->config->placement != NULL && channel_limits(sender->channel)->one_sided;
@@ -57,12 +44,12 @@ static void sort_run(struct sender *sender, const struct extent *run, uint64_t *
         if (i + PREFETCH_PAGES < run->pages)
             __builtin_prefetch(page + PREFETCH_PAGES * PAGE_SIZE); /* the word that the test will look at first */
         if (sender->config->zero(page)) {
-            add_joined(&sender->inlined, run->block, run->first + i, EXTENT_ZERO);
+            batch_add_joined(&sender->inlined, run->block, run->first + i, 1, EXTENT_ZERO);
             continue;
         }
         if (content == NULL)
             content = choose(sender, run, waited_ns);
-        add_joined(content, run->block, run->first + i, EXTENT_NORMAL);
+        batch_add_joined(content, run->block, run->first + i, 1, EXTENT_NORMAL);
     }
 }
 
@@ -196,8 +183,11 @@ static enum godwit_err send_marker(struct sender *sender, uint32_t epoch)
 static void report(struct sender *sender, enum godwit_err err)
 {
     struct godwit_error error;
+    const char *detail = channel_detail(sender->channel);
     error_set(&error, err, "data channel %u (%s): %s", sender->index, channel_name(sender->channel),
-              err == GODWIT_ERR_TIMEOUT ? "the destination takes no data" : godwit_err_text(err));
+              detail[0] != 0                ? detail
+              : err == GODWIT_ERR_TIMEOUT ? "the destination takes no data"
+                                          : godwit_err_text(err));
     sender->config->failed(sender->config->opaque, &error);
 }
 

@@ -111,7 +111,9 @@ static enum godwit_err describe(const struct device_machine *machine, struct ibv
         err = interrogate(machine, context, device);
         ibv_close_device(context);
     } else {
-        facts.node_errno = errno ? errno : EIO;
+        int cause = errno ? errno : EIO;
+        int seen = sysfs_usable("%s%s", machine->root, facts.node);
+        facts.node_errno = seen ? seen : cause; /* libibverbs then looks elsewhere, and ends with ENOENT for all */
     }
     device_hints(device, &facts, &device->hints);
     return err;

@@ -56,7 +56,9 @@ static void greet(struct place *place, struct channel *channel)
     struct hello hello;
     struct godwit_error error = {0};
     enum godwit_err err = hello_receive(channel, &hello, config->handshake_ms, &error);
-    if (err == GODWIT_OK)
+    if (err == GODWIT_OK && config->roles != 0 && (config->roles & 1u << hello.role) == 0)
+        err = error_set(&error, GODWIT_ERR_NOT_ADMITTED, "connections of role %u do not come in here", hello.role);
+    else if (err == GODWIT_OK)
         err = config->reserve(config->opaque, &hello, &error);
     else if (err != GODWIT_ERR_MISMATCH)
         err = GODWIT_ERR_CLOSED; /* no hello: nobody who would understand an answer */

@@ -83,7 +83,8 @@ enum godwit_err offer_decode(const void *bytes, size_t size, struct offer *offer
     return GODWIT_OK;
 }
 
-enum godwit_err offer_check(const struct offer *offer, unsigned channels, struct godwit_error *error)
+enum godwit_err offer_check(const struct offer *offer, unsigned channels, bool rdma, const char *scheme,
+                            struct godwit_error *error)
 {
     if (offer->page_size != GODWIT_PAGE_SIZE)
         return error_set(error, GODWIT_ERR_MISMATCH, "page size mismatch: the source uses %u, the destination %u",
@@ -94,6 +95,17 @@ enum godwit_err offer_check(const struct offer *offer, unsigned channels, struct
             "multifd-channels mismatch: source %u, destination %u; set the same number on both sides, or none "
             "on the destination",
             offer->channels, channels);
+    bool wanted = (offer->features & FEATURE_RDMA) != 0;
+    if (wanted && !rdma)
+        return error_set(error, GODWIT_ERR_MISMATCH,
+                         "transport mismatch: the source sends to rdma:, the destination listens on %s:; use rdma: on both "
+                         "sides, or %s: on both",
+                         scheme, scheme);
+    if (rdma && !wanted)
+        return error_set(error, GODWIT_ERR_MISMATCH,
+                         "transport mismatch: the source does not send to rdma:, the destination listens on %s:; use rdma: on "
+                         "both sides, or tcp: on both",
+                         scheme);
     if (strcmp(offer->compression, "none") != 0)
         return error_set(error, GODWIT_ERR_MISMATCH,
                          "multifd-compression mismatch: the source wants %s, which this destination does not have",
@@ -157,6 +169,10 @@ enum godwit_err acceptance_check(const struct acceptance *acceptance, const stru
     if ((acceptance->features & ~offer->features) != 0 || acceptance->channels != offer->channels ||
         acceptance->block_count != offer->block_count || acceptance->token_count != offer->channels + 1u)
         return error_set(error, GODWIT_ERR_PROTOCOL, "ACCEPT does not answer our OFFER");
+    if ((offer->features & ~acceptance->features & FEATURE_RDMA) != 0)
+        return error_set(error, GODWIT_ERR_MISMATCH,
+                         "transport mismatch: the source sends to rdma:, the destination does not know it; use tcp: on both "
+                         "sides, or a newer destination");
     for (unsigned i = 0; i < acceptance->token_count; i++) {
         const struct token *token = &acceptance->tokens[i];
         bool data = i < offer->channels;

@@ -5,6 +5,8 @@
 #ifndef SESSION_NEGOTIATE_H
 #define SESSION_NEGOTIATE_H
 
+#include <stdbool.h>
+
 #include "session/token.h"
 
 enum {
@@ -16,7 +18,10 @@ enum {
 };
 
 /* Bits of features: offered, and chosen from among those offered. */
-enum { FEATURE_PLACED = 1 << 0 /* pages may be put straight into the destination's memory */ };
+enum {
+    FEATURE_PLACED = 1 << 0, /* pages may be put straight into the destination's memory */
+    FEATURE_RDMA = 1 << 1,   /* data channels are RDMA queue pairs: all of them, or none */
+};
 
 struct offer_block {
     char id[NEGOTIATE_NAME_MAX + 1];
@@ -54,9 +59,11 @@ enum godwit_err offer_decode(const void *bytes, size_t size, struct offer *offer
 enum godwit_err acceptance_decode(const void *bytes, size_t size, struct acceptance *acceptance,
                                   struct godwit_error *error);
 
-/* What a destination demands: MISMATCH, worded for the users of both sides. channels 0: adopt the source's. */
-enum godwit_err offer_check(const struct offer *offer, unsigned channels, struct godwit_error *error);
-/* Does the acceptance fit what was offered? PROTOCOL if not. */
+/* What a destination demands: MISMATCH, worded for the users of both sides. channels 0: adopt the source's. rdma: its data
+ * channels are queue pairs, scheme says what it listens on. */
+enum godwit_err offer_check(const struct offer *offer, unsigned channels, bool rdma, const char *scheme,
+                            struct godwit_error *error);
+/* Does the acceptance fit what was offered? PROTOCOL if not; MISMATCH if it lacks RDMA, which must not be. */
 enum godwit_err acceptance_check(const struct acceptance *acceptance, const struct offer *offer,
                                  struct godwit_error *error);
 

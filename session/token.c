@@ -2,10 +2,15 @@
 #include "session/token.h"
 
 #include <errno.h>
+#include <nettle/hmac.h>
+#include <nettle/memops.h>
 #include <string.h>
 #include <sys/random.h>
 
 #include "transport/error.h"
+#include "transport/wire.h"
+
+_Static_assert((int)TICKET_SIZE == (int)SESSION_ID_SIZE + SHA256_DIGEST_SIZE, "a ticket is all used");
 
 enum godwit_err token_random(void *bytes, size_t size, struct godwit_error *error)
 {
@@ -22,14 +27,6 @@ enum godwit_err token_issue(struct token *token, enum hello_role role, uint16_t 
     return token_random(token->bytes, sizeof token->bytes, error);
 }
 
-static bool bytes_equal(const uint8_t *a, const uint8_t *b, size_t size)
-{
-    uint8_t difference = 0;
-    for (size_t i = 0; i < size; i++)
-        difference |= (uint8_t)(a[i] ^ b[i]);
-    return difference == 0;
-}
-
 enum godwit_err token_reserve(struct token *tokens, unsigned count, const struct hello *hello, struct token **out,
                               struct godwit_error *error)
 {
@@ -37,7 +34,7 @@ enum godwit_err token_reserve(struct token *tokens, unsigned count, const struct
         struct token *token = &tokens[i];
         if (token->role != hello->role || token->channel != hello->channel || token->epoch != hello->epoch)
             continue;
-        if (!bytes_equal(token->bytes, hello->token, TOKEN_SIZE))
+        if (!memeql_sec(token->bytes, hello->token, TOKEN_SIZE))
             return error_set(error, GODWIT_ERR_NOT_ADMITTED, "wrong token for channel %u", hello->channel);
         if (token->state != TOKEN_ISSUED)
             return error_set(error, GODWIT_ERR_NOT_ADMITTED, "the token of channel %u was used before", hello->channel);
@@ -47,4 +44,41 @@ enum godwit_err token_reserve(struct token *tokens, unsigned count, const struct
     }
     return error_set(error, GODWIT_ERR_NOT_ADMITTED, "no such channel in this migration: %u, epoch %u", hello->channel,
                      hello->epoch);
+}
+
+void token_ticket(const struct token *token, const uint8_t session[SESSION_ID_SIZE], uint8_t ticket[TICKET_SIZE])
+{
+    static const char purpose[] = "godwit ticket"; /* with its zero byte: nothing else is made of a token */
+    uint8_t role[8];
+    struct wire_out out = wire_out(role, sizeof role);
+    wire_put_u8(&out, (uint8_t)token->role);
+    wire_put_zeros(&out, 1);
+    wire_put_u16(&out, token->channel);
+    wire_put_u32(&out, token->epoch);
+
+    struct hmac_sha256_ctx hmac;
+    hmac_sha256_set_key(&hmac, TOKEN_SIZE, token->bytes);
+    hmac_sha256_update(&hmac, sizeof purpose, (const uint8_t *)purpose);
+    hmac_sha256_update(&hmac, SESSION_ID_SIZE, session);
+    hmac_sha256_update(&hmac, sizeof role, role);
+    memcpy(ticket, session, SESSION_ID_SIZE);
+    hmac_sha256_digest(&hmac, SHA256_DIGEST_SIZE, ticket + SESSION_ID_SIZE);
+}
+
+enum godwit_err token_show(struct token *tokens, unsigned count, const uint8_t session[SESSION_ID_SIZE],
+                           const uint8_t ticket[TICKET_SIZE], struct godwit_error *error)
+{
+    struct token *found = NULL;
+    for (unsigned i = 0; i < count; i++) { /* all of them: how far it gets tells nothing */
+        uint8_t expected[TICKET_SIZE];
+        token_ticket(&tokens[i], session, expected);
+        if (memeql_sec(expected, ticket, TICKET_SIZE))
+            found = &tokens[i];
+    }
+    if (found == NULL)
+        return error_set(error, GODWIT_ERR_NOT_ADMITTED, "wrong ticket");
+    if (found->shown || found->state != TOKEN_ISSUED)
+        return error_set(error, GODWIT_ERR_NOT_ADMITTED, "the ticket of channel %u was used before", found->channel);
+    found->shown = true;
+    return GODWIT_OK;
 }

@@ -5,6 +5,8 @@
 #ifndef SESSION_TOKEN_H
 #define SESSION_TOKEN_H
 
+#include <stdbool.h>
+
 #include "session/hello.h"
 
 enum token_state { TOKEN_ISSUED, TOKEN_RESERVED, TOKEN_CONSUMED };
@@ -15,6 +17,7 @@ struct token {
     uint32_t epoch;
     uint8_t bytes[TOKEN_SIZE];
     enum token_state state;
+    bool shown; /* its ticket has opened a connection */
 };
 
 /* Fresh random bytes from the system; SYSTEM when it has none to give. */
@@ -26,5 +29,14 @@ enum godwit_err token_issue(struct token *token, enum hello_role role, uint16_t 
  * away. */
 enum godwit_err token_reserve(struct token *tokens, unsigned count, const struct hello *hello, struct token **out,
                               struct godwit_error *error);
+
+/*
+ * The ticket of a token: what a connection shows before it exists (docs/protocol.md §3.5). It travels in the clear, so it
+ * proves the token without telling it: the session's id, and HMAC-SHA256 under the token.
+ */
+void token_ticket(const struct token *token, const uint8_t session[SESSION_ID_SIZE], uint8_t ticket[TICKET_SIZE]);
+/* Finds the issued token whose ticket this is, and marks it as shown: a ticket opens one connection. */
+enum godwit_err token_show(struct token *tokens, unsigned count, const uint8_t session[SESSION_ID_SIZE],
+                           const uint8_t ticket[TICKET_SIZE], struct godwit_error *error);
 
 #endif

@@ -77,6 +77,7 @@ struct domain_ops {
 
 struct domain {
     const struct domain_ops *ops;
+    atomic_uint more_holders; /* beside the one who made it */
 };
 
 struct mr {

@@ -160,7 +160,7 @@ enum godwit_err loop_domain_new(struct loop_net *net, struct domain **out, struc
     struct loop_domain *domain = calloc(1, sizeof *domain);
     if (!domain)
         return error_set(error, GODWIT_ERR_NO_MEMORY, "no memory for a domain");
-    *domain = (struct loop_domain){{&loop_domain_ops}, net};
+    *domain = (struct loop_domain){.base = {.ops = &loop_domain_ops}, .net = net};
     *out = &domain->base;
     return GODWIT_OK;
 }

@@ -41,9 +41,16 @@ enum godwit_err domain_import(struct domain *domain, const struct region_key *ke
     return err;
 }
 
+void domain_hold(struct domain *domain)
+{
+    assert(domain && "hold of no domain");
+    atomic_fetch_add_explicit(&domain->more_holders, 1, memory_order_relaxed);
+}
+
 void domain_free(struct domain *domain)
 {
-    if (domain)
+    /* acq_rel: what other holders did with it has happened before the last one frees it */
+    if (domain && atomic_fetch_sub_explicit(&domain->more_holders, 1, memory_order_acq_rel) == 0)
         domain->ops->free(domain);
 }
 

@@ -48,7 +48,9 @@ enum godwit_err domain_register(struct domain *domain, const struct region *regi
 /* Makes a remote of a key that the peer exported. Untrusted bytes: a key this transport did not make is PROTOCOL. */
 enum godwit_err domain_import(struct domain *domain, const struct region_key *key, struct remote **out,
                               struct godwit_error *error);
-void domain_free(struct domain *domain); /* NULL allowed */
+/* One more holder, who ends by domain_free too: a connection that may outlive what it was made for holds its domain. */
+void domain_hold(struct domain *domain);
+void domain_free(struct domain *domain); /* NULL allowed; the last holder's frees it */
 
 /* The key that lets the peer reach this registration; size 0 for the local kinds. */
 void mr_export(const struct mr *mr, struct region_key *key);

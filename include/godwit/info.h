@@ -11,7 +11,7 @@
 
 GODWIT_BEGIN
 
-enum { GODWIT_CHANNELS_MAX = 255 };
+enum { GODWIT_CHANNELS_MAX = 255, GODWIT_DEVICE_MAX = 63 };
 
 /* QEMU's MigrationStatus, the values that occur here. */
 enum godwit_status {
@@ -40,7 +40,9 @@ struct godwit_channel_info {
     uint64_t placed_bytes;  /* page bytes written into the destination's memory by puts */
     uint64_t normal, duplicate; /* pages, zero pages */
     uint64_t packets;       /* data records */
-    uint64_t busy_ns;       /* time not spent waiting for work or for the rate limit */
+    uint64_t busy_ns;       /* time not spent waiting for work, for the rate limit or for keys */
+    char device[GODWIT_DEVICE_MAX + 1]; /* that carries it, such as "mlx5_0"; "" where there is none */
+    uint32_t queue_pair;                /* its number on this side; 0 where there is none */
 };
 
 struct godwit_ram_info {

@@ -15,9 +15,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
+
+from child import Child
 
 ROOT = Path(__file__).resolve().parents[2]
 MIB, GIB = 1 << 20, 1 << 30
@@ -57,25 +58,12 @@ def _child_setup():
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-class Child:
-    """A process beside us. Its standard error is collected; its standard output too, unless it is for the caller."""
+class Process(Child):
+    """A child that dies with us, and whose end is a good one or a failure of the benchmark."""
 
     def __init__(self, words):
-        self.words = [str(word) for word in words]
+        super().__init__(words, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_child_setup)
         self.usage = None
-        self.process = subprocess.Popen(self.words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE, text=True, start_new_session=True,
-                                        preexec_fn=_child_setup)
-        self.out, self.err = [], []
-        self.threads = [threading.Thread(target=self._collect, args=pair, daemon=True)
-                        for pair in [(self.process.stdout, self.out), (self.process.stderr, self.err)]]
-        for thread in self.threads:
-            thread.start()
-
-    @staticmethod
-    def _collect(stream, lines):
-        for line in stream:
-            lines.append(line)
 
     @property
     def pid(self):
@@ -86,16 +74,10 @@ class Child:
 
     def wait_for(self, pattern, lines, limit=60):
         """The match of pattern in lines (out or err), as soon as it is there."""
-        deadline = time.monotonic() + limit
-        while time.monotonic() < deadline:
-            ended = self.process.poll() is not None
-            match = re.search(pattern, "".join(lines))
-            if match:
-                return match
-            if ended:
-                break
-            time.sleep(0.002)
-        raise Failed(f"no {pattern!r} from {self.complaint()}")
+        match = self.find(pattern, lines, limit)
+        if not match:
+            raise Failed(f"no {pattern!r} from {self.complaint()}")
+        return match
 
     def end(self, limit=600):
         """Waits for a good end; the text of standard output. usage is then what it used."""
@@ -109,18 +91,10 @@ class Child:
                 raise Failed(f"did not end within {limit} s: {self.complaint()}")
             else:
                 time.sleep(0.002)
-        for thread in self.threads:
-            thread.join(10)
+        self.join()
         if self.process.returncode != 0:
             raise Failed(f"status {self.process.returncode}: {self.complaint()}")
         return "".join(self.out)
-
-    def kill(self):
-        if self.process.returncode is None:
-            self.process.kill()
-            self.process.wait()
-        for thread in self.threads:
-            thread.join(10)
 
 
 class Bench:
@@ -155,7 +129,7 @@ class Bench:
         return path
 
     def start(self, *words):
-        self.children.append(Child(words))
+        self.children.append(Process(words))
         return self.children[-1]
 
     def run(self, *words, limit=600):

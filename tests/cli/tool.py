@@ -5,8 +5,11 @@ import re
 import shutil
 import signal
 import subprocess
-import threading
-import time
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "perf" / "lib"))
+from child import Child  # noqa: E402
 
 RUN_LIMIT = 60  # seconds for anything the tool does here
 
@@ -38,37 +41,15 @@ class Answer:
         yield from ("err: " + line[:400] for line in self.err.splitlines()[-12:])
 
 
-class Running:
-    """A tool that runs beside the test. stderr is collected as it comes."""
+class Running(Child):
+    """A tool that runs beside the test."""
 
     def __init__(self, words, preexec=None, group=False):
-        self.words = [str(word) for word in words]
-        self.process = subprocess.Popen(self.words, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE, text=True, preexec_fn=preexec,
-                                        start_new_session=group)
-        self.out_lines, self.err_lines = [], []
-        self.threads = [threading.Thread(target=self._collect, args=pair, daemon=True)
-                        for pair in [(self.process.stdout, self.out_lines), (self.process.stderr, self.err_lines)]]
-        for thread in self.threads:
-            thread.start()
-
-    @staticmethod
-    def _collect(stream, lines):
-        for line in stream:
-            lines.append(line)
+        super().__init__(words, stdin=subprocess.PIPE, preexec_fn=preexec, start_new_session=group)
 
     def wait_for(self, pattern, limit=RUN_LIMIT):
         """The match of pattern in stderr, once it is there; None when the tool ends or the time is over before."""
-        deadline = time.monotonic() + limit
-        while time.monotonic() < deadline:
-            ended = self.process.poll() is not None
-            if ended:
-                self.threads[1].join()
-            match = re.search(pattern, "".join(self.err_lines))
-            if match or ended:
-                return match
-            time.sleep(0.005)
-        return None
+        return self.find(pattern, self.err, limit)
 
     def write(self, text):
         self.process.stdin.write(text)
@@ -85,16 +66,14 @@ class Running:
         try:
             code = self.process.wait(limit)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+            self.kill()
             code = None
-        for thread in self.threads:
-            thread.join(5)
+        self.join()
         try:
             self.process.stdin.close()
         except OSError:
             pass
-        return Answer(self.words, code, "".join(self.out_lines), "".join(self.err_lines))
+        return Answer(self.words, code, "".join(self.out), "".join(self.err))
 
 
 NOBODY = 65534  # uid and gid of a user that owns nothing

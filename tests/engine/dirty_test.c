@@ -32,6 +32,8 @@ static enum godwit_err model_sync(void *self, unsigned block, uint64_t *bitmap, 
     for (uint64_t i = 0; i < block_pages[block]; i++)
         if (model->pages[block][i].logged)
             bitmap_set(bitmap, i, 1);
+    if (block_pages[block] % 64 != 0) /* what lies behind the block in its last word must not be seen */
+        bitmap[block_pages[block] / 64] |= ~UINT64_C(0) << block_pages[block] % 64;
     return GODWIT_OK;
 }
 
@@ -124,45 +126,62 @@ static void mark_randomly(struct scene *scene)
     }
 }
 
-/* One walk: takes some, and compares each run with what the model says may go. */
+/* What lies between here and there was not to be taken. */
+static void pass_over(const struct model *model, bool hold, struct dirty_cursor *here, struct dirty_cursor there)
+{
+    while (here->block < there.block || (here->block == there.block && here->page < there.page)) {
+        if (here->page >= block_pages[here->block]) {
+            *here = (struct dirty_cursor){here->block + 1, 0};
+            continue;
+        }
+        const struct page *page = &model->pages[here->block][here->page++];
+        cr_assert(!page->dirty || (hold && page->taken == model->epoch - 1), "a page was left out");
+    }
+}
+
+static void check_extent(struct model *model, bool hold, const struct extent *extent)
+{
+    cr_assert(extent->kind == EXTENT_NORMAL && extent->pages > 0);
+    for (uint64_t i = extent->first; i < extent->first + extent->pages; i++) {
+        struct page *page = &model->pages[extent->block][i];
+        cr_assert(i < block_pages[extent->block] && page->dirty);
+        cr_assert(!hold || page->taken != model->epoch - 1, "a page on its way was taken");
+        cr_assert_neq(page->taken, model->epoch, "a page was taken twice in an epoch");
+        page->dirty = false;
+        page->taken = model->epoch;
+    }
+}
+
+/* One walk: takes some, and compares each batch with what the model says may go. */
 static void take_randomly(struct scene *scene, bool to_the_end)
 {
     struct model *model = &scene->model;
     struct dirty_cursor cursor = {0};
+    struct batch batch;
     bool hold = model->acked + 1 < model->epoch;
-    unsigned at_block = 0;
-    uint64_t at_page = 0;
-    for (;;) {
-        uint64_t most = 1 + (uint64_t)rand() % 40;
-        struct run run = dirty_take(scene->dirty, &cursor, most, model->epoch, hold);
-        unsigned end_block = run.pages > 0 ? cursor.block : BLOCKS;
-        /* what was passed over was not to be taken */
-        while (at_block < end_block || (at_block == end_block && run.pages > 0 && at_page < run.first)) {
-            if (at_page >= block_pages[at_block]) {
-                at_block++;
-                at_page = 0;
-                continue;
-            }
-            const struct page *page = &model->pages[at_block][at_page++];
-            cr_assert(!page->dirty || (hold && page->taken == model->epoch - 1), "a page was left out");
+    struct dirty_cursor here = {0};
+    do {
+        unsigned most = 1 + (unsigned)rand() % (rand() % 4 == 0 ? BATCH_PAGES : 40), pages = 0;
+        batch_reset(&batch, model->epoch);
+        dirty_take(scene->dirty, &cursor, hold, most, &batch);
+        for (unsigned i = 0; i < batch.count; i++) {
+            const struct extent *extent = &batch.extents[i];
+            struct dirty_cursor there = {extent->block, extent->first};
+            cr_assert(i == 0 || here.block != there.block || here.page != there.page, "two extents could be one");
+            pass_over(model, hold, &here, there);
+            check_extent(model, hold, extent);
+            here.page += extent->pages;
+            pages += extent->pages;
         }
-        if (run.pages == 0)
-            return;
-        cr_assert_leq(run.pages, most);
-        for (uint64_t i = run.first; i < run.first + run.pages; i++) {
-            struct page *page = &model->pages[cursor.block][i];
-            cr_assert(page->dirty);
-            cr_assert(!hold || page->taken != model->epoch - 1, "a page on its way was taken");
-            cr_assert_neq(page->taken, model->epoch, "a page was taken twice in an epoch");
-            page->dirty = false;
-            page->taken = model->epoch;
-        }
-        at_block = cursor.block;
-        at_page = run.first + run.pages;
+        cr_assert(pages == batch.normal_pages && pages <= most);
         cr_assert_eq(scene->dirty->pages, model_count(model));
-        if (!to_the_end && rand() % 8 == 0)
-            return;
-    }
+        if (pages < most) { /* the walk is over, whether the next batch stays empty or not */
+            pass_over(model, hold, &here, (struct dirty_cursor){BLOCKS, 0});
+            batch_reset(&batch, model->epoch);
+            dirty_take(scene->dirty, &cursor, hold, most, &batch);
+            cr_assert_eq(batch.count, 0);
+        }
+    } while (batch.count > 0 && (to_the_end || rand() % 8 != 0));
 }
 
 Test(dirty, random_operations_agree_with_the_model)
@@ -189,6 +208,14 @@ Test(dirty, random_operations_agree_with_the_model)
     }
 }
 
+static void assert_one_extent(const struct batch *batch, unsigned block, uint64_t first, unsigned pages)
+{
+    const struct extent *extent = &batch->extents[0];
+    cr_assert_eq(batch->count, 1);
+    cr_assert(extent->block == block && extent->first == first && extent->pages == pages, "block %u: %llu+%u",
+              extent->block, (unsigned long long)extent->first, extent->pages);
+}
+
 Test(dirty, a_page_on_its_way_waits_for_the_acknowledgement)
 {
     struct scene *scene = malloc(sizeof *scene);
@@ -196,26 +223,28 @@ Test(dirty, a_page_on_its_way_waits_for_the_acknowledgement)
     struct dirty *dirty = scene->dirty;
     uint64_t found;
     struct dirty_cursor cursor = {0};
+    struct batch batch;
     dirty_mark(dirty, 3, 10, 3);
     cr_assert_eq(dirty_sync(dirty, &scene->guest, &found, NULL), GODWIT_OK);
     dirty_reset_sent(dirty, 1);
-    struct run run = dirty_take(dirty, &cursor, 100, 1, false);
-    cr_assert(cursor.block == 3 && run.first == 10 && run.pages == 3);
+    batch_reset(&batch, 1);
+    dirty_take(dirty, &cursor, false, 100, &batch);
+    assert_one_extent(&batch, 3, 10, 3);
     dirty_mark(dirty, 3, 11, 3); /* 11 and 12 are on their way, 13 is not */
     cr_assert_eq(dirty_sync(dirty, &scene->guest, &found, NULL), GODWIT_OK);
     cr_assert_eq(found, 3);
 
     dirty_reset_sent(dirty, 2);
     cursor = (struct dirty_cursor){0};
-    run = dirty_take(dirty, &cursor, 100, 2, true);
-    cr_assert(run.first == 13 && run.pages == 1);
-    run = dirty_take(dirty, &cursor, 100, 2, true);
-    cr_assert_eq(run.pages, 0);
+    batch_reset(&batch, 2);
+    dirty_take(dirty, &cursor, true, 100, &batch);
+    assert_one_extent(&batch, 3, 13, 1);
     cr_assert_eq(dirty->pages, 2);
 
     cursor = (struct dirty_cursor){0};
-    run = dirty_take(dirty, &cursor, 100, 2, false); /* acknowledged meanwhile */
-    cr_assert(run.first == 11 && run.pages == 2);
+    batch_reset(&batch, 2);
+    dirty_take(dirty, &cursor, false, 100, &batch); /* acknowledged meanwhile */
+    assert_one_extent(&batch, 3, 11, 2);
     cr_assert_eq(dirty->pages, 0);
     scene_close(scene);
     free(scene);
@@ -230,8 +259,10 @@ Test(dirty, what_is_no_data_stays_clear)
     cr_assert_eq(dirty_find_data(scene->dirty, &scene->guest, NULL), GODWIT_OK);
     cr_assert_eq(scene->dirty->pages, 8);
     struct dirty_cursor cursor = {0};
-    struct run run = dirty_take(scene->dirty, &cursor, 100, 1, false);
-    cr_assert(cursor.block == 2 && run.first == 60 && run.pages == 8);
+    struct batch batch;
+    batch_reset(&batch, 1);
+    dirty_take(scene->dirty, &cursor, false, 100, &batch);
+    assert_one_extent(&batch, 2, 60, 8);
     scene_close(scene);
     free(scene);
 }

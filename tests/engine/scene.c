@@ -57,10 +57,12 @@ void scene_init(struct scene *scene, enum scene_net net, uint64_t seed, unsigned
     scene->to.original = &scene->from;
     scene->source_options = godwit_options_new();
     scene->destination_options = godwit_options_new();
+    if (net == SCENE_RDMA)
+        pretend_rdma_init(&scene->rdma, seed);
     if (net == SCENE_LOOP) {
         scene->loop = loop_net_new(seed);
         snprintf(scene->uri, sizeof scene->uri, "loop:scene");
-    } else if (net == SCENE_TCP) {
+    } else if (net == SCENE_TCP || net == SCENE_RDMA) {
         snprintf(scene->uri, sizeof scene->uri, "tcp:127.0.0.1:0");
     } else {
         snprintf(scene->directory, sizeof scene->directory, "/tmp/godwit-scene-XXXXXX");
@@ -100,9 +102,9 @@ void scene_hurry(struct scene *scene)
 
 static const struct transport *base_transport(const struct scene *scene)
 {
-    return scene->net == SCENE_LOOP  ? loop_net_transport(scene->loop)
-           : scene->net == SCENE_TCP ? &tcp_transport
-                                     : &unix_transport;
+    return scene->net == SCENE_LOOP   ? loop_net_transport(scene->loop)
+           : scene->net == SCENE_UNIX ? &unix_transport
+                                      : &tcp_transport;
 }
 
 void scene_open(struct scene *scene)
@@ -112,18 +114,29 @@ void scene_open(struct scene *scene)
     scene->fault = fault_net_new(base, &scene->plan, scene->only);
     tap_init(&scene->tap, fault_net_transport(scene->fault), scene->rule, scene);
     tap_init(&scene->destination_tap, base, NULL, NULL);
-    scene->tap.watch = scene->watch_source;
-    scene->destination_tap.watch = scene->watch_destination;
-    scene->tap.watch_opaque = scene->destination_tap.watch_opaque = scene;
+    if (scene->net == SCENE_RDMA) {
+        tap_init(&scene->data_tap, &scene->rdma.transport, scene->rule, scene);
+        tap_init(&scene->destination_data_tap, &scene->rdma.transport, NULL, NULL);
+    }
+    scene->tap.watch = scene->data_tap.watch = scene->watch_source;
+    scene->destination_tap.watch = scene->destination_data_tap.watch = scene->watch_destination;
+    scene->tap.watch_opaque = scene->data_tap.watch_opaque = scene;
+    scene->destination_tap.watch_opaque = scene->destination_data_tap.watch_opaque = scene;
     must(!godwit_destination_new(&scene->to.guest, scene->destination_options, destination_event, scene,
                                  &scene->destination, &error),
          "destination", &error);
-    destination_use_transport(scene->destination, &scene->destination_tap.transport, &scene->destination_tap.transport);
+    const struct transport *control = &scene->destination_tap.transport, *data = control;
+    if (scene->net == SCENE_RDMA && !scene->destination_without_rdma)
+        data = &scene->destination_data_tap.transport;
+    destination_use_transport(scene->destination, control, data);
     must(!godwit_destination_listen(scene->destination, scene->uri, scene->uri, sizeof scene->uri, &error), "listen",
          &error);
     must(!godwit_source_new(&scene->from.guest, scene->source_options, source_event, scene, &scene->source, &error),
          "source", &error);
-    source_use_transport(scene->source, &scene->tap.transport, &scene->tap.transport);
+    control = data = &scene->tap.transport;
+    if (scene->net == SCENE_RDMA && !scene->source_without_rdma)
+        data = &scene->data_tap.transport;
+    source_use_transport(scene->source, control, data);
 }
 
 struct godwit_source *scene_another_source(struct scene *scene, const struct godwit_guest *guest)
@@ -197,6 +210,8 @@ void scene_close(struct scene *scene)
     godwit_source_free(scene->source);
     tap_fini(&scene->tap);
     tap_fini(&scene->destination_tap);
+    tap_fini(&scene->data_tap);
+    tap_fini(&scene->destination_data_tap);
     godwit_destination_free(scene->destination);
     test_guest_fini(&scene->from);
     test_guest_fini(&scene->to);
@@ -204,6 +219,7 @@ void scene_close(struct scene *scene)
     godwit_options_free(scene->destination_options);
     fault_net_free(scene->fault);
     loop_net_free(scene->loop);
+    pretend_rdma_fini(&scene->rdma);
     if (scene->directory[0])
         rmdir(scene->directory);
 }

@@ -13,10 +13,11 @@
 
 #include "tests/engine/tap.h"
 #include "tests/engine/test_guest.h"
+#include "tests/lib/pretend_rdma.h"
 #include "transport/fault.h"
 #include "transport/loop.h"
 
-enum scene_net { SCENE_LOOP, SCENE_TCP, SCENE_UNIX, SCENE_NETS };
+enum scene_net { SCENE_LOOP, SCENE_TCP, SCENE_UNIX, SCENE_NETS, SCENE_RDMA /* control over tcp, data over pretend_rdma */ };
 
 struct scene {
     /* changed by tests between init and open */
@@ -34,6 +35,9 @@ struct scene {
     struct godwit_source *source;
     struct godwit_destination *destination;
     struct tap tap, destination_tap;
+    struct tap data_tap, destination_data_tap; /* where data goes over another transport; else the same as those */
+    struct pretend_rdma rdma;
+    bool source_without_rdma, destination_without_rdma; /* SCENE_RDMA: that side has one plane */
 
     /* results */
     enum godwit_err source_err, destination_err;

@@ -19,6 +19,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         fuzz_require(offer.blocks[i].size > 0 && offer.blocks[i].size % GODWIT_PAGE_SIZE == 0, "sizes are whole pages");
     fuzz_require(offer_encode(&offer, again) == size && memcmp(data, again, size) == 0,
                  "an offer that is accepted has one form");
-    offer_check(&offer, data[size - 1] % 4, &error);
+    offer_check(&offer, data[size - 1] % 4, data[size - 1] & 4, "tcp", &error);
     return 0;
 }

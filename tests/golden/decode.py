@@ -28,6 +28,7 @@ REGISTER_RUNS_MAX = 1024
 STREAMS_MAX, STREAM_MAX, STREAMS_TOTAL_MAX = 256, 256 << 20, 512 << 20
 EXTENTS_MAX, NORMAL_MAX, PAYLOAD_MAX = 512, 512, 512 * PAGE
 FEATURE_PLACED = 1
+FEATURES = {0: "PLACED", 1: "RDMA"}
 
 SOURCE, DESTINATION = "source", "destination"
 RECORDS = {  # number: (name, who sends it)
@@ -66,6 +67,7 @@ LAYOUTS = {
     "hello": [(0, 8, "magic"), (8, 2, "version"), (10, 2, "oldest"), (12, 1, "role"), (13, 1, "reserved"),
               (14, 2, "channel"), (16, 16, "session"), (32, 4, "epoch"), (36, 4, "reserved"), (40, 32, "token"),
               (72, 20, "reserved"), (92, 4, "crc")],
+    "ticket": [(0, 16, "session"), (16, 32, "proof")],
     "answer": [(0, 8, "magic"), (8, 2, "version"), (10, 2, "code"), (12, 2, "text size"), (14, 14, "reserved"),
                (28, 4, "crc"), (32, "n", "text")],
     "record": [(0, 2, "type"), (2, 2, "reserved"), (4, 4, "size"), (8, 4, "sequence"), (12, 4, "crc")],

@@ -133,6 +133,8 @@ def check_numbers(t, tables):
                            ("role", decode.ROLES), ("outcome", decode.OUTCOMES)):
         got = find(tables, "number", head).numbers(head)
         t.ok(got == expected, f"numbers: {head}", [got, expected])
+    features = find(tables, "bit", "feature").numbers("feature")
+    t.ok(features == decode.FEATURES, "features", [features])
     errors = find(tables, "code", "name").numbers("name")
     t.ok(errors == decode.ERRORS, "codes of errors", [errors])
 

@@ -172,7 +172,7 @@ static size_t copy_offer(const uint8_t *body, size_t size, uint8_t *again)
 {
     static struct offer offer;
     cr_assert_eq(offer_decode(body, size, &offer, NULL), GODWIT_OK);
-    cr_assert_eq(offer_check(&offer, 0, NULL), GODWIT_OK);
+    cr_assert_eq(offer_check(&offer, 0, (offer.features & FEATURE_RDMA) != 0, "rdma", NULL), GODWIT_OK);
     return offer_encode(&offer, again);
 }
 
@@ -404,7 +404,7 @@ static enum godwit_err refuse_control(const struct vector *vector)
         reader_open_data(&reader, vector);
     enum godwit_err code = wait_failure(&reader, reader.control.a, vector);
     if (code == GODWIT_ERR_PEER_CLOSED && reader.session->offered)
-        code = offer_check(&reader.session->offer, 0, NULL); /* what the serving thread does next */
+        code = offer_check(&reader.session->offer, 0, false, "unix", NULL); /* what the serving thread does next */
     reader_close(&reader);
     return code;
 }

@@ -244,3 +244,56 @@ Test(queue, producer_waits_for_a_batch_to_come_back)
     queue_free(queue);
     queue_free(NULL);
 }
+
+Test(queue, producer_that_waits_sleeps_until_half_of_the_batches_are_back)
+{
+    struct queue *queue = queue_new(BATCHES, 1);
+    struct producer producer = {.queue = queue, .done = GATE_INIT};
+    struct batch *held[BATCHES];
+    pthread_t thread;
+    for (unsigned i = 0; i < BATCHES; i++)
+        held[i] = queue_take_empty(queue, 0);
+    pthread_create(&thread, NULL, producer_thread, &producer);
+    cr_assert_not(gate_wait(&producer.done, 1, 30));
+    for (unsigned i = 0; i < BATCHES / 2 - 1; i++)
+        queue_recycle(queue, held[i]);
+    cr_assert_not(gate_wait(&producer.done, 1, 30));
+    queue_recycle(queue, held[BATCHES / 2 - 1]);
+    cr_assert(gate_wait(&producer.done, 1, 10000));
+    pthread_join(thread, NULL);
+    cr_assert_not_null(producer.got);
+    for (unsigned i = 0; i < BATCHES / 2 - 1; i++)
+        cr_assert_not_null(queue_take_empty(queue, 0), "those who do not wait take what is there");
+    queue_free(queue);
+}
+
+/* Takes one batch and no more, as a sender whose channel is slow. */
+static void *holder_thread(void *opaque)
+{
+    struct sender *sender = opaque;
+    struct batch *batch;
+    uint32_t epoch;
+    if (queue_next(sender->crowd->queue, sender->index, &batch, &epoch) == QUEUE_BATCH)
+        gate_note(&sender->crowd->marks, NULL);
+    return NULL;
+}
+
+Test(queue, every_sender_that_sleeps_is_woken_when_there_are_batches_enough)
+{
+    for (unsigned round = 0; round < 10; round++) {
+        struct crowd crowd = {.queue = queue_new(SENDERS_MAX, SENDERS_MAX), .marks = GATE_INIT};
+        struct sender senders[SENDERS_MAX];
+        for (unsigned i = 0; i < SENDERS_MAX; i++) {
+            senders[i] = (struct sender){.crowd = &crowd, .index = i};
+            pthread_create(&senders[i].thread, NULL, holder_thread, &senders[i]);
+        }
+        cr_assert_not(gate_wait(&crowd.marks, 1, 20), "they wait");
+        for (unsigned i = 0; i < SENDERS_MAX; i++)
+            queue_push(crowd.queue, queue_take_empty(crowd.queue, 0));
+        cr_assert(gate_wait(&crowd.marks, SENDERS_MAX, 10000), "%u of %u have a batch", gate_count(&crowd.marks),
+                  SENDERS_MAX);
+        for (unsigned i = 0; i < SENDERS_MAX; i++)
+            pthread_join(senders[i].thread, NULL);
+        queue_free(crowd.queue);
+    }
+}

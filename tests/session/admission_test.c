@@ -38,6 +38,7 @@ struct door {
     struct channel *guests[GUESTS];
 };
 
+static unsigned door_roles; /* set by the one test about it: each runs in a process of its own */
 static const uint8_t session_id[SESSION_ID_SIZE] = "a session of ...";
 
 static enum godwit_err door_reserve(void *opaque, const struct hello *hello, struct godwit_error *error)
@@ -97,6 +98,7 @@ static void door_open(struct door *door, enum place place, int handshake_ms, con
         .reserve = door_reserve,
         .attach = door_attach,
         .release = door_release,
+        .roles = door_roles,
         .opaque = door,
     };
     cr_assert_eq(admission_start(&config, &door->admission, &error), GODWIT_OK, "%s", error.text);
@@ -381,4 +383,20 @@ Test(admission, backlog_has_room_for_every_channel_and_slack)
         cr_assert_eq(admission_backlog(table[i][0]), table[i][1], "%u channels", table[i][0]);
     for (unsigned channels = 2; channels <= 255; channels++)
         cr_assert_gt(admission_backlog(channels), admission_backlog(channels - 1));
+}
+
+Test(admission, roles_that_come_in_elsewhere_are_refused_before_they_are_asked_about)
+{
+    struct door door;
+    struct godwit_error error = {0};
+    door_roles = 1u << HELLO_DATA;
+    door_open(&door, PLACE_LOOP, HANDSHAKE_MS, NULL);
+    struct hello hello = proper_hello(0);
+    struct channel *channel = knock(&door);
+    hello.role = HELLO_CONTROL;
+    cr_assert_eq(hello_greet(channel, &hello, SOON_MS, NULL, &error), GODWIT_ERR_NOT_ADMITTED);
+    cr_assert(strstr(error.text, "do not come in here"), "%s", error.text);
+    expect_admitted(&door, 0);
+    cr_assert_eq(gate_count(&door.reserved), 1);
+    door_close(&door, &channel, 1);
 }

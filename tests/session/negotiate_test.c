@@ -179,17 +179,17 @@ Test(negotiate, demands_of_the_destination_are_worded_for_both_users)
 {
     struct godwit_error error = {0};
     make_offer(1);
-    cr_assert_eq(offer_check(&offer, 0, &error), GODWIT_OK, "adopts the source's channels");
-    cr_assert_eq(offer_check(&offer, 4, &error), GODWIT_OK);
-    cr_assert_eq(offer_check(&offer, 7, &error), GODWIT_ERR_MISMATCH);
+    cr_assert_eq(offer_check(&offer, 0, false, "tcp", &error), GODWIT_OK, "adopts the source's channels");
+    cr_assert_eq(offer_check(&offer, 4, false, "tcp", &error), GODWIT_OK);
+    cr_assert_eq(offer_check(&offer, 7, false, "tcp", &error), GODWIT_ERR_MISMATCH);
     cr_assert(strstr(error.text, "multifd-channels mismatch: source 4, destination 7"), "%s", error.text);
     offer.page_size = 65536;
-    cr_assert_eq(offer_check(&offer, 0, &error), GODWIT_ERR_MISMATCH);
+    cr_assert_eq(offer_check(&offer, 0, false, "tcp", &error), GODWIT_ERR_MISMATCH);
     cr_assert(strstr(error.text, "page size") && strstr(error.text, "65536") && strstr(error.text, "4096"), "%s",
               error.text);
     make_offer(1);
     strcpy(offer.compression, "zstd");
-    cr_assert_eq(offer_check(&offer, 0, &error), GODWIT_ERR_MISMATCH);
+    cr_assert_eq(offer_check(&offer, 0, false, "tcp", &error), GODWIT_ERR_MISMATCH);
     cr_assert(strstr(error.text, "multifd-compression") && strstr(error.text, "zstd"), "%s", error.text);
 }
 
@@ -282,6 +282,24 @@ static void expect_no_answer(const char *what)
     cr_assert_eq(acceptance_check(&acceptance, &offer, &error), GODWIT_ERR_PROTOCOL, "%s", what);
     cr_assert(strstr(error.text, "ACCEPT"), "%s", error.text);
     make_acceptance(2, 3);
+    cr_assert_eq(acceptance_check(&acceptance, &offer, &error), GODWIT_OK, "%s", error.text);
+}
+
+Test(negotiate, rdma_is_for_both_sides_or_none)
+{
+    struct godwit_error error;
+    make_offer(1);
+    cr_assert_eq(offer_check(&offer, 0, true, "rdma", &error), GODWIT_ERR_MISMATCH);
+    cr_assert(strstr(error.text, "rdma:") && strstr(error.text, "tcp:"), "%s", error.text);
+    offer.features |= FEATURE_RDMA;
+    cr_assert_eq(offer_check(&offer, 0, false, "unix", &error), GODWIT_ERR_MISMATCH);
+    cr_assert(strstr(error.text, "rdma:") && strstr(error.text, "unix:"), "%s", error.text);
+    cr_assert_eq(offer_check(&offer, 0, true, "rdma", NULL), GODWIT_OK);
+    make_acceptance(1, 1);
+    offer.features |= FEATURE_RDMA;
+    acceptance.features = FEATURE_PLACED;
+    cr_assert_eq(acceptance_check(&acceptance, &offer, &error), GODWIT_ERR_MISMATCH, "a destination that never heard of it");
+    acceptance.features |= FEATURE_RDMA;
     cr_assert_eq(acceptance_check(&acceptance, &offer, &error), GODWIT_OK, "%s", error.text);
 }
 

@@ -114,3 +114,90 @@ Test(token, of_another_channel_role_or_epoch_is_refused)
     for (unsigned i = 0; i < CHANNELS; i++)
         cr_assert_eq(tokens[i].state, TOKEN_ISSUED);
 }
+
+/* ---- tickets ---- */
+
+static const uint8_t session[SESSION_ID_SIZE] = "a session of ...", other[SESSION_ID_SIZE] = "another one ....";
+
+/* Computed by Python's hmac module: the form of a ticket is part of the protocol. */
+Test(token, ticket_is_the_session_and_an_hmac_of_what_it_is_for)
+{
+    static const uint8_t expected[] = {0x31, 0x48, 0x5d, 0xfa, 0xdf, 0x90, 0x23, 0x2e,
+                                       0x11, 0x07, 0x1c, 0x78, 0x36, 0x93, 0x19, 0xac,
+                                       0x40, 0x5b, 0x63, 0x23, 0x3b, 0x71, 0x08, 0xc9,
+                                       0x84, 0x29, 0xc8, 0x04, 0x4f, 0x30, 0xcd, 0x82};
+    struct token token = {.role = HELLO_DATA, .channel = 0x0102, .epoch = 0x03040506};
+    uint8_t ticket[TICKET_SIZE];
+    for (unsigned i = 0; i < TOKEN_SIZE; i++)
+        token.bytes[i] = (uint8_t)(0x40 + i);
+    token_ticket(&token, session, ticket);
+    cr_assert_eq(memcmp(ticket, session, SESSION_ID_SIZE), 0);
+    cr_assert_eq(memcmp(ticket + SESSION_ID_SIZE, expected, sizeof expected), 0);
+}
+
+Test(token, ticket_is_another_one_for_any_other_token_channel_role_epoch_or_session)
+{
+    uint8_t tickets[6][TICKET_SIZE];
+    struct token tokens[6];
+    cr_assert_eq(token_issue(&tokens[0], HELLO_DATA, 3, 0, NULL), GODWIT_OK);
+    for (unsigned i = 1; i < 6; i++)
+        tokens[i] = tokens[0];
+    tokens[1].bytes[31] ^= 1;
+    tokens[2].channel++;
+    tokens[3].role = HELLO_URGENT;
+    tokens[4].epoch++;
+    for (unsigned i = 0; i < 6; i++) {
+        token_ticket(&tokens[i], i == 5 ? other : session, tickets[i]);
+        for (unsigned k = 0; k < i; k++)
+            cr_assert_neq(memcmp(tickets[i] + SESSION_ID_SIZE, tickets[k] + SESSION_ID_SIZE, TICKET_SIZE - SESSION_ID_SIZE), 0,
+                          "%u, %u", i, k);
+    }
+}
+
+Test(token, ticket_opens_one_connection_and_leaves_the_token_to_its_hello)
+{
+    struct token tokens[CHANNELS], *got = NULL;
+    struct godwit_error error;
+    uint8_t ticket[TICKET_SIZE];
+    issue_all(tokens);
+    token_ticket(&tokens[4], session, ticket);
+    cr_assert_eq(token_show(tokens, CHANNELS, session, ticket, NULL), GODWIT_OK);
+    for (unsigned i = 0; i < CHANNELS; i++)
+        cr_assert_eq(tokens[i].shown, i == 4);
+    cr_assert_eq(token_show(tokens, CHANNELS, session, ticket, &error), GODWIT_ERR_NOT_ADMITTED);
+    cr_assert(strstr(error.text, "used before"), "%s", error.text);
+    struct hello hello = hello_for(&tokens[4]);
+    cr_assert_eq(token_reserve(tokens, CHANNELS, &hello, &got, NULL), GODWIT_OK);
+}
+
+Test(token, ticket_of_a_token_that_is_reserved_or_consumed_is_refused)
+{
+    for (enum token_state state = TOKEN_RESERVED; state <= TOKEN_CONSUMED; state++) {
+        struct token tokens[CHANNELS];
+        uint8_t ticket[TICKET_SIZE];
+        issue_all(tokens);
+        token_ticket(&tokens[1], session, ticket);
+        tokens[1].state = state;
+        cr_assert_eq(token_show(tokens, CHANNELS, session, ticket, NULL), GODWIT_ERR_NOT_ADMITTED);
+        cr_assert_not(tokens[1].shown);
+    }
+}
+
+Test(token, ticket_with_any_wrong_bit_or_of_another_session_is_refused)
+{
+    struct token tokens[CHANNELS];
+    struct godwit_error error;
+    uint8_t ticket[TICKET_SIZE];
+    issue_all(tokens);
+    token_ticket(&tokens[2], session, ticket);
+    for (unsigned bit = 0; bit < TICKET_SIZE * 8; bit++) {
+        ticket[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        cr_assert_eq(token_show(tokens, CHANNELS, session, ticket, &error), GODWIT_ERR_NOT_ADMITTED, "bit %u", bit);
+        ticket[bit / 8] ^= (uint8_t)(1u << bit % 8);
+    }
+    cr_assert_eq(token_show(tokens, CHANNELS, other, ticket, NULL), GODWIT_ERR_NOT_ADMITTED);
+    cr_assert_eq(token_show(tokens, 2, session, ticket, NULL), GODWIT_ERR_NOT_ADMITTED, "not among these");
+    for (unsigned i = 0; i < CHANNELS; i++)
+        cr_assert_not(tokens[i].shown);
+    cr_assert_eq(token_show(tokens, CHANNELS, session, ticket, NULL), GODWIT_OK);
+}
