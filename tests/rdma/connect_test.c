@@ -16,7 +16,7 @@
 #include "transport/clock.h"
 #include "transport/error.h"
 
-TestSuite(rdma_connect, .timeout = 60);
+TestSuite(rdma_connect, .timeout = 240);
 
 static struct pair pair;
 
@@ -413,7 +413,7 @@ static bool attempt(void)
     return !err && !knocker.err;
 }
 
-Test(rdma_connect, every_call_may_fail_once_without_a_trace, .timeout = 240)
+Test(rdma_connect, every_call_may_fail_once_without_a_trace)
 {
     static const enum fake_call calls[] = {
         FAKE_CALL_QUERY_DEVICE, FAKE_CALL_REG_MR,    FAKE_CALL_CREATE_COMP_CHANNEL, FAKE_CALL_CREATE_CQ,
