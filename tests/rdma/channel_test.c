@@ -92,6 +92,24 @@ Test(rdma_channel, nothing_is_left_behind)
     fake_verbs_stop();
 }
 
+Test(rdma_channel, holds_its_domain)
+{
+    open_pair(NULL);
+    remote_free(remote);
+    remote = NULL;
+    mr_free(far_mr);
+    far_mr = NULL;
+    mr_free(local_mr);
+    local_mr = NULL;
+    domain_free(pair.domain_a);
+    domain_free(pair.domain_b);
+    pair.domain_a = pair.domain_b = NULL;
+    cr_assert_eq(tell(pair.a), GODWIT_OK);
+    cr_assert_eq(hear(pair.b), GODWIT_OK);
+    cr_assert_eq(fake_verbs_living().pds, 2);
+    close_pair();
+}
+
 Test(rdma_channel, names_its_device_and_queue_pair)
 {
     open_pair(NULL);
