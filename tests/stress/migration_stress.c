@@ -1,7 +1,7 @@
 /*
- * Whole migrations, again and again, over the loop and over a Unix socket: four channels, a guest that writes all
- * along, a thread that asks and sets, and in half of the rounds a cancel at a random moment, on either side. Every
- * round must end in one of the legal ends. Meant for ThreadSanitizer.
+ * Whole migrations, again and again, over the loop, a Unix socket and RDMA on the fake: four channels, a guest that
+ * writes all along, a thread that asks and sets, and in half of the rounds a cancel at a random moment, on either side.
+ * Every round must end in one of the legal ends. Meant for ThreadSanitizer.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -68,6 +68,7 @@ static bool round_of(enum scene_net net, unsigned round, unsigned ends[2])
     bool cancels = round % 2;
     struct scene *scene = malloc(sizeof *scene);
     scene_init(scene, net, round, 1 + round % 3);
+    scene->fabric = net == SCENE_RDMA ? &fabric : NULL;
     scene_set(scene, "multifd-channels", "4");
     scene_set_source(scene, "max-bandwidth", "100M");
     if (round % 3 == 0)
@@ -100,11 +101,12 @@ static bool round_of(enum scene_net net, unsigned round, unsigned ends[2])
 
 int main(int argc, char **argv)
 {
+    static const enum scene_net nets[] = {SCENE_LOOP, SCENE_UNIX, SCENE_RDMA};
     unsigned rounds = argc > 1 ? (unsigned)atoi(argv[1]) : ROUNDS, ends[2] = {0};
     uint64_t start = clock_now_ms();
     for (unsigned round = 0; round < rounds && clock_now_ms() - start < SECONDS_MOST * 1000; round++) {
-        for (enum scene_net net = SCENE_LOOP; net < SCENE_NETS; net += SCENE_UNIX - SCENE_LOOP)
-            if (!round_of(net, round, ends))
+        for (unsigned i = 0; i < sizeof nets / sizeof nets[0]; i++)
+            if (!round_of(nets[i], round, ends))
                 return 1;
     }
     printf("%u migrations completed, %u were cancelled, in %llu ms\n", ends[1], ends[0],
