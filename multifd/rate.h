@@ -13,7 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { RATE_SLACK_NS = 20 * 1000 * 1000 };
+enum { RATE_SLACK_NS = 14 * 1000 * 1000 };
 
 struct migration_rate;
 
