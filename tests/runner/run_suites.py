@@ -3,8 +3,8 @@
 
     run_suites.py [--filter REGEX] [--jobs N] NAME=BUILDDIR[:SUITE,SUITE...] ...
 
-Programs, environments and time limits come from `meson introspect`. Tests of the suites system and stress, and those
-that meson is told not to run in parallel, run alone and last; the others run N at a time. Three kinds of program are
+Programs, environments and time limits come from `meson introspect`. Tests of the suites system, stress and vm, and
+those that meson is told not to run in parallel, run alone and last; the others run N at a time. Three kinds of program are
 known:
 
   Criterion   recognised by the library it is linked to; reports TAP into a file of its own
@@ -34,7 +34,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import tap  # noqa: E402
 
-ALONE = {"system", "stress"}
+ALONE = {"system", "stress", "vm"}
 SKIP_STATUS = 77
 EXIT_GRACE = 10  # seconds that sanitized processes may outlive their program
 OUTPUT_LINES = 80  # of a failing program's output
