@@ -119,7 +119,7 @@ void migration_rate_end(struct migration_rate *rate)
 unsigned migration_rate_batch_pages(struct migration_rate *rate, unsigned most)
 {
     uint64_t limit = migration_rate_get(rate);
-    uint64_t pages = limit / 100 / PAGE_SIZE;
+    uint64_t pages = limit / 200 / PAGE_SIZE;
     if (limit == 0 || pages >= most)
         return most;
     return pages > 0 ? (unsigned)pages : 1;

@@ -13,7 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { RATE_SLACK_NS = 20 * 1000 * 1000 };
+enum { RATE_SLACK_NS = 14 * 1000 * 1000 };
 
 struct migration_rate;
 
@@ -35,7 +35,7 @@ void migration_rate_wait(struct migration_rate *rate, uint64_t bytes);
 /* For cancel: nobody waits any more. */
 void migration_rate_end(struct migration_rate *rate);
 
-/* The most pages a batch may have so that it takes at most 10 ms of the budget; at least 1, at most `most`. */
+/* The most pages a batch may have so that it takes at most 5 ms of the budget; at least 1, at most `most`. */
 unsigned migration_rate_batch_pages(struct migration_rate *rate, unsigned most);
 
 #endif

@@ -7,7 +7,9 @@
 #include "transport/clock.h"
 
 static struct placement *placement;
-static struct slice slices[4];
+enum { SLICES = 24 };
+
+static struct slice slices[SLICES];
 /* Never looked into. */
 static struct mr *const mr = (struct mr *)0x1000;
 static struct remote *const key = (struct remote *)0x2000;
@@ -102,13 +104,14 @@ Test(placement, a_destination_that_sends_no_key_costs_the_patience_once)
     cr_assert_lt(waited, PATIENCE_NS / 2);
 }
 
-static void *late_key(void *opaque)
+/* A key every 10 ms, for 200 ms; what is waited for comes last. */
+static void *late_keys(void *opaque)
 {
-    nanosleep(&(struct timespec){.tv_nsec = PLACEMENT_PATIENCE_MS * 700000}, NULL);
-    cr_assert(placement_take_key(placement, &slices[0], key)); /* of another slice: that is progress */
-    nanosleep(&(struct timespec){.tv_nsec = PLACEMENT_PATIENCE_MS * 700000}, NULL);
-    registered(&slices[2]); /* our own is none: what is missing is a key */
-    cr_assert(placement_take_key(placement, &slices[1], key));
+    for (unsigned i = 1; i < SLICES; i++) {
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+        cr_assert(placement_take_key(placement, &slices[i], key));
+    }
+    cr_assert(placement_take_key(placement, &slices[0], key));
     return NULL;
 }
 
@@ -116,12 +119,35 @@ Test(placement, one_waits_for_as_long_as_keys_come)
 {
     pthread_t thread;
     uint64_t waited;
-    for (unsigned i = 0; i < 3; i++)
+    for (unsigned i = 0; i < SLICES; i++)
         placement_announce(placement, &slices[i]);
-    registered(&slices[1]);
-    pthread_create(&thread, NULL, late_key, NULL);
-    cr_assert(ask(&slices[1], &waited), "after %llu us", (unsigned long long)waited / 1000);
+    registered(&slices[0]);
+    pthread_create(&thread, NULL, late_keys, NULL);
+    cr_assert(ask(&slices[0], &waited), "after %llu us", (unsigned long long)waited / 1000);
     cr_assert_gt(waited, PATIENCE_NS);
+    pthread_join(thread, NULL);
+}
+
+/* Registrations of our own, while it is a key that is missing. */
+static void *late_registrations(void *opaque)
+{
+    for (unsigned i = 1; i < SLICES; i++) {
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+        registered(&slices[i]);
+    }
+    return NULL;
+}
+
+Test(placement, one_does_not_wait_for_the_side_that_is_done)
+{
+    pthread_t thread;
+    uint64_t waited;
+    for (unsigned i = 0; i < SLICES; i++)
+        placement_announce(placement, &slices[i]);
+    registered(&slices[0]);
+    pthread_create(&thread, NULL, late_registrations, NULL);
+    cr_assert_not(ask(&slices[0], &waited));
+    cr_assert_null(slices[SLICES - 1].mr, "it was long before the last registration");
     pthread_join(thread, NULL);
 }
 

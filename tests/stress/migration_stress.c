@@ -1,7 +1,8 @@
 /*
- * Whole migrations, again and again, over the loop, a Unix socket and RDMA on the fake: four channels, a guest that
- * writes all along, a thread that asks and sets, and in half of the rounds a cancel at a random moment, on either side.
- * Every round must end in one of the legal ends. Meant for ThreadSanitizer.
+ * Whole migrations, again and again, over the loop, over a Unix socket, and with a data plane of its own, the pretended
+ * one and RDMA on the fake in turn: four channels, a guest that writes all along, a thread that asks and sets, and in
+ * half of the rounds a cancel at a random moment, on either side. Every round must end in one of the legal ends. Meant
+ * for ThreadSanitizer.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -68,13 +69,19 @@ static bool round_of(enum scene_net net, unsigned round, unsigned ends[2])
     bool cancels = round % 2;
     struct scene *scene = malloc(sizeof *scene);
     scene_init(scene, net, round, 1 + round % 3);
-    scene->fabric = net == SCENE_RDMA ? &fabric : NULL;
+    scene->fabric = net == SCENE_RDMA && round / 2 % 2 == 0 ? &fabric : NULL;
     scene_set(scene, "multifd-channels", "4");
     scene_set_source(scene, "max-bandwidth", "100M");
     if (round % 3 == 0)
         test_guest_use_up(&scene->to);
     if (round % 5 == 0)
         test_guest_clear_lazily(&scene->from);
+    if (round % 5 == 2)
+        test_guest_hide_descriptors(&scene->from);
+    if (round % 7 == 3)
+        scene_set(scene, "rdma-pin-all", "on");
+    if (round % 7 == 4)
+        scene_set(scene, "max-pinned", "1M");
     test_guest_start_writer(&scene->from);
     scene_open(scene);
     scene_serve(scene);
@@ -101,8 +108,8 @@ static bool round_of(enum scene_net net, unsigned round, unsigned ends[2])
 
 int main(int argc, char **argv)
 {
-    static const enum scene_net nets[] = {SCENE_LOOP, SCENE_UNIX, SCENE_RDMA};
     unsigned rounds = argc > 1 ? (unsigned)atoi(argv[1]) : ROUNDS, ends[2] = {0};
+    static const enum scene_net nets[] = {SCENE_LOOP, SCENE_UNIX, SCENE_RDMA};
     uint64_t start = clock_now_ms();
     for (unsigned round = 0; round < rounds && clock_now_ms() - start < SECONDS_MOST * 1000; round++) {
         for (unsigned i = 0; i < sizeof nets / sizeof nets[0]; i++)

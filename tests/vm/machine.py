@@ -142,7 +142,7 @@ class Machine:
             self._process = subprocess.Popen(words, start_new_session=True, stdin=subprocess.DEVNULL,
                                              stdout=self._console, stderr=self._complaint, pass_fds=inherited)
         self._agent = Agent(ours, self._describe_loss)
-        self._timer = threading.Timer(self._deadline, self._expire)
+        self._timer = threading.Timer(self._deadline, self._expire, [self._process])
         self._timer.daemon = True
         self._timer.start()
 
@@ -204,15 +204,16 @@ class Machine:
                 found.append(path)
         return found
 
-    def _expire(self):
+    def _expire(self, process):
         self._expired = True
-        self._process.kill()
+        process.kill()
 
     def _describe_loss(self, what):
         if self._expired:
             what = f"was ended, its {self._deadline} s are over"
         lines = self.console().splitlines()
-        begin = next((at for at, line in enumerate(lines) if COMPLAINT.search(line)), max(len(lines) - CONSOLE_LINES, 0))
+        end = max(len(lines) - CONSOLE_LINES, 0)
+        begin = next((at for at, line in enumerate(lines) if COMPLAINT.search(line)), end)
         lines = lines[begin:begin + CONSOLE_LINES]
         if self._process:
             lines += os.pread(self._complaint.fileno(), 1 << 16, 0).decode(errors="replace").splitlines()

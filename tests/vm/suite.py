@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """The tests in virtual machines.
 
-    suite.py BUILD one|pair|command [WORD ...]
+    suite.py BUILD one|pair|command|rdma [WORD ...]
 
 one: cases that share one machine; pair: cases that share two on a wire; command: the commands vm and pair, each with a
-machine of its own. Only the cases whose name contains one of the words.
+machine of its own; rdma: godwit over RDMA in one machine. Only the cases whose name contains one of the words.
 """
 import argparse
 import os
@@ -19,6 +19,7 @@ sys.dont_write_bytecode = True
 sys.path[:0] = [str(HERE), str(HERE.parent / "runner")]
 import command_cases  # noqa: E402
 import godwit_cases  # noqa: E402
+import godwit_rdma_cases  # noqa: E402
 import machine_cases  # noqa: E402
 import pair_cases  # noqa: E402
 import rdma_cases  # noqa: E402
@@ -59,7 +60,7 @@ def none(build, scratch):
 
 
 KINDS = {"one": (one, [machine_cases, rdma_cases, godwit_cases]), "pair": (pair, [pair_cases]),
-         "command": (none, [command_cases])}
+         "command": (none, [command_cases]), "rdma": (one, [godwit_rdma_cases])}
 
 
 def run_case(t, case):
