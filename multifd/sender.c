@@ -1,9 +1,9 @@
 /*
  * The life of a batch in a sender thread: split off its zero pages, sort the rest into what can be put and what cannot,
  * describe each in a packet head, wait for the rate limit, then either send head and pages in one call (inline), or put
- * the pages into the destination's memory and send the head behind them (placed). Pages are read in place, once each, by the transport: what changes meanwhile is
- * in the dirty log and comes again. The zero test reads a page too, but a page it calls zero is not read again, and for
- * one it does not, only the transport's read counts.
+ * the pages into the destination's memory and send the head behind them (placed). Pages are read in place, once each,
+ * by the transport: what changes meanwhile is in the dirty log and comes again. The zero test reads a page too, but a
+ * page it calls zero is not read again, and for one it does not, only the transport's read counts.
  *
  * Failure modes: any error of the channel ends this thread and is reported once; the engine decides what it means.
  */
@@ -185,11 +185,12 @@ static enum godwit_err send_marker(struct sender *sender, uint32_t epoch)
 {
     struct packet packet = {.type = PACKET_MARKER, .epoch = epoch, .sequence = sender->sequence++};
     size_t head = packet_encode(&packet, NULL, sender->head);
-    /* The marker comes last: once it is out the destination may be done with this channel, and close it. */
+    /* The marker comes last: once it is out the destination may be done with this channel, and close it; and the whole
+     * migration may end before this thread runs again, so it is counted first. */
+    counters_add(&sender->counters.bytes, head);
     enum godwit_err err = channel_flush(sender->channel, sender->config->progress_ms);
     if (err == GODWIT_OK)
         err = channel_send(sender->channel, sender->head, head, NULL, 0, sender->config->progress_ms);
-    counters_add(&sender->counters.bytes, head);
     return err;
 }
 

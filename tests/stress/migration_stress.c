@@ -1,7 +1,7 @@
 /*
- * Whole migrations, again and again, over the loop, over a Unix socket, and with a data plane of its own: four channels, a guest that writes all along, a
- * thread that asks and sets, and in half of the rounds a cancel at a random moment, on either side. Every round must end in
- * one of the legal ends. Meant for ThreadSanitizer.
+ * Whole migrations, again and again, over the loop, over a Unix socket, and with a data plane of its own: four
+ * channels, a guest that writes all along, a thread that asks and sets, and in half of the rounds a cancel at a random
+ * moment, on either side. Every round must end in one of the legal ends. Meant for ThreadSanitizer.
  */
 #include <stdio.h>
 #include <stdlib.h>
