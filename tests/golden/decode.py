@@ -422,7 +422,7 @@ class FromSource:
 
 
 class FromDestination:
-    """The records of a destination on the first control connection, in their order. source: what it answers, if known."""
+    """The records of a destination on the first control connection, in their order. source: what it answers."""
 
     def __init__(self, source=None):
         self.source = source
