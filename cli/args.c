@@ -225,15 +225,21 @@ enum godwit_err args_parse(const struct arg_command *command, int argc, char *co
             return err;
     }
     if (command->takes_uri && !result->uri)
-        return wrong(error, "godwit %s needs a URI: tcp:HOST:PORT or unix:PATH", command->name);
+        return wrong(error, "godwit %s needs a URI: tcp:HOST:PORT, unix:PATH or rdma:HOST:PORT", command->name);
     return GODWIT_OK;
 }
+
+static const char *const schemes[] = {"tcp", "unix", "rdma"};
 
 enum godwit_err args_check_uri(const char *uri, struct godwit_error *error)
 {
     struct address address;
     enum godwit_err err = address_parse(uri, &address, error);
-    if (!err && strcmp(address.scheme, "tcp") != 0 && strcmp(address.scheme, "unix") != 0)
-        return wrong(error, "%s: is no transport of this tool yet: use tcp:HOST:PORT or unix:PATH", address.scheme);
+    bool known = false;
+    for (unsigned i = 0; !err && i < sizeof schemes / sizeof *schemes; i++)
+        known |= strcmp(address.scheme, schemes[i]) == 0;
+    if (!err && !known)
+        return wrong(error, "%s: is no transport of this tool: use tcp:HOST:PORT, unix:PATH or rdma:HOST:PORT",
+                     address.scheme);
     return err;
 }
