@@ -48,6 +48,8 @@ REFUSED = [
     (["send", "tcp:127.0.0.1:1", "--memory-from", "/etc/hostname", "--pattern", "zero"], "use one"),
     (["recv"], "needs a URI"),
     (["recv", "unix:"], "unix:PATH"),
+    (["recv", "rdma:"], "rdma:HOST:PORT"),
+    (["send", "file:/tmp/x"], "rdma:HOST:PORT"),
     (["recv", "unix:/" + "x" * 200], "107"),
     (["recv", "tcp:127.0.0.1:0", "--dump", "a", "--discard"], "use one"),
     (["recv", "tcp:127.0.0.1:0", "--guest", "process", "--discard"], "leave"),
