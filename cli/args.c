@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "cli/nearest.h"
+#include "engine/transports.h"
 #include "transport/address.h"
 #include "transport/error.h"
 
@@ -225,7 +226,7 @@ enum godwit_err args_parse(const struct arg_command *command, int argc, char *co
             return err;
     }
     if (command->takes_uri && !result->uri)
-        return wrong(error, "godwit %s needs a URI: tcp:HOST:PORT or unix:PATH", command->name);
+        return wrong(error, "godwit %s needs a URI: tcp:HOST:PORT, unix:PATH or rdma:HOST:PORT", command->name);
     return GODWIT_OK;
 }
 
@@ -233,7 +234,6 @@ enum godwit_err args_check_uri(const char *uri, struct godwit_error *error)
 {
     struct address address;
     enum godwit_err err = address_parse(uri, &address, error);
-    if (!err && strcmp(address.scheme, "tcp") != 0 && strcmp(address.scheme, "unix") != 0)
-        return wrong(error, "%s: is no transport of this tool yet: use tcp:HOST:PORT or unix:PATH", address.scheme);
-    return err;
+    struct transports transports;
+    return err ? err : transports_find(&address, &transports, error);
 }

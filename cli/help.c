@@ -190,7 +190,7 @@ void help_all(FILE *out, const struct arg_command *const commands[], unsigned co
         fprintf(out, "  %-8s", commands[i]->name);
         put_wrapped(out, commands[i]->summary, 10, 10);
     }
-    fputs("\nURIs: tcp:HOST:PORT, unix:PATH\n"
+    fputs("\nURIs: tcp:HOST:PORT, unix:PATH, rdma:HOST:PORT\n"
           "Exit codes: 0 done; 1 failed, the guest is safe on the source; 2 usage; 3 outcome unknown\n",
           out);
 }

@@ -50,7 +50,7 @@ enum {
     TICK_MS = 100,
     PATIENCE_MS = 10 * 1000, /* for calls that have no timeout of their own: progress-timeout's default */
     DRAIN_MS = 1000,         /* what free grants the last frames */
-    RNR_TIMER = 12,          /* 0.64 ms; the default of the connection manager is 655 ms (rdma.md §1.5) */
+    RNR_TIMER = 12,          /* 0.64 ms; the default of the connection manager is 655 ms */
 };
 
 enum side { SENDING, RECEIVING, SIDES };

@@ -1,5 +1,5 @@
 /*
- * Addresses as users write them: "tcp:HOST:PORT" (IPv6 hosts in brackets), "unix:PATH", and later "rdma:HOST:PORT",
+ * Addresses as users write them: "tcp:HOST:PORT" (IPv6 hosts in brackets), "unix:PATH", "rdma:HOST:PORT", and later
  * "file:PATH"; "loop:NAME" inside one process (transport/loop.h). Parsing is pure; names are resolved by the transport
  * that connects.
  */

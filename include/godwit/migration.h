@@ -42,7 +42,7 @@ GODWIT_API enum godwit_err godwit_source_new(const struct godwit_guest *guest, c
                                              struct godwit_error *error);
 
 /*
- * Migrates the guest to uri ("tcp:HOST:PORT", "unix:PATH"). Blocks until the end:
+ * Migrates the guest to uri ("tcp:HOST:PORT", "unix:PATH", "rdma:HOST:PORT"). Blocks until the end:
  *   GODWIT_OK                    the guest runs on the destination; here it stays stopped
  *   GODWIT_ERR_OUTCOME_UNKNOWN   it is stopped here and may run there: godwit_source_outcome() asks again
  *   GODWIT_ERR_NOT_RESUMED       it is stopped here and runs nowhere: godwit_source_resume() tries again

@@ -18,7 +18,13 @@
 #include "transport/fault.h"
 #include "transport/loop.h"
 
-enum scene_net { SCENE_LOOP, SCENE_TCP, SCENE_UNIX, SCENE_NETS, SCENE_RDMA /* control over tcp, data over pretend_rdma */ };
+enum scene_net {
+    SCENE_LOOP,
+    SCENE_TCP,
+    SCENE_UNIX,
+    SCENE_NETS,
+    SCENE_RDMA, /* control over tcp, data over pretend_rdma */
+};
 
 struct scene {
     /* changed by tests between init and open */
