@@ -190,6 +190,16 @@ static bool pause_before_retry(const struct attempt *attempt, int pause_ms)
     return false;
 }
 
+static bool is_worth_another(enum godwit_err err)
+{
+    return err == GODWIT_ERR_REFUSED || err == GODWIT_ERR_BUSY;
+}
+
+static enum godwit_err give_up(const struct godwit_error *why, struct godwit_error *error)
+{
+    return error_set(error, why->code == GODWIT_ERR_BUSY ? GODWIT_ERR_UNREACHABLE : why->code, "%s", why->text);
+}
+
 enum godwit_err rdma_connect_channel(void *context, const struct address *address,
                                      const struct introduction *introduction, int timeout_ms,
                                      const atomic_bool *cancel, struct channel **out, struct godwit_error *error)
@@ -209,12 +219,15 @@ enum godwit_err rdma_connect_channel(void *context, const struct address *addres
     attempt.domain = (struct rdma_domain *)introduction->domain;
     attempt.ticket = introduction->ticket;
 
+    struct godwit_error why, before = {0};
     for (int pause_ms = RETRY_FIRST_MS;; pause_ms = pause_ms * 2 < RETRY_MAX_MS ? pause_ms * 2 : RETRY_MAX_MS) {
-        enum godwit_err err = connect_once(&attempt, out, error);
-        bool again = err == GODWIT_ERR_REFUSED || err == GODWIT_ERR_BUSY;
-        if (!again || !pause_before_retry(&attempt, pause_ms))
-            return err == GODWIT_ERR_BUSY && again ? error_set(error, GODWIT_ERR_UNREACHABLE,
-                                                               "cannot connect to %s: the peer is busy", attempt.text)
-                                                   : err;
+        if (connect_once(&attempt, out, &why) == GODWIT_OK)
+            return GODWIT_OK;
+        /* An attempt that the deadline cut short knows less than the one before it. */
+        if (why.code == GODWIT_ERR_UNREACHABLE && before.code != GODWIT_OK && clock_left_ms(attempt.deadline_ms) == 0)
+            return give_up(&before, error);
+        if (!is_worth_another(why.code) || !pause_before_retry(&attempt, pause_ms))
+            return give_up(&why, error);
+        before = why;
     }
 }

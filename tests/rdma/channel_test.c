@@ -190,7 +190,7 @@ static unsigned fill(struct channel *channel)
 {
     uint8_t *frame = calloc(1, FRAME_DATA);
     unsigned sent = 0;
-    while (!channel_send(channel, frame, FRAME_DATA, NULL, 0, 30))
+    while (!channel_send(channel, frame, FRAME_DATA, NULL, 0, 250))
         sent++;
     free(frame);
     return sent;
