@@ -130,5 +130,13 @@ def conforms_to_the_contract_of_channels(t):
     leaves_no_verbs_object(t, t.machine, objects, "afterwards")
 
 
+def a_hundred_migrations_leave_nothing_behind(t):
+    objects = verbs_objects(t.machine)
+    answer = t.machine.run([t.build / "tests" / "rdma" / "rdma-hundred", t.machine.address, "100"], 600)
+    t.expect(answer.code == 0 and "109 migrations" in answer.out, "in one pair of processes", answer)
+    leaves_no_verbs_object(t, t.machine, objects, "afterwards")
+
+
 CASES = [moves_a_live_guest_through_the_device, places_every_page_once_all_is_registered, finds_every_planted_fault,
-         a_dump_is_the_file_that_was_sent, a_sparse_guest_stays_sparse, conforms_to_the_contract_of_channels]
+         a_dump_is_the_file_that_was_sent, a_sparse_guest_stays_sparse, conforms_to_the_contract_of_channels,
+         a_hundred_migrations_leave_nothing_behind]
