@@ -138,8 +138,8 @@ static enum godwit_err check_all_received(struct session *session, struct godwit
 }
 
 /*
- * Everything is placed; nobody but this side can write guest memory afterwards: without its channels the source has no way
- * to use the keys it holds. To release the registrations takes long, and can wait until the guest runs.
+ * Everything is placed; nobody but this side can write guest memory afterwards: without its channels the source has no
+ * way to use the keys it holds. To release the registrations takes long, and can wait until the guest runs.
  */
 static enum godwit_err finish_memory(struct session *session, struct godwit_error *error)
 {

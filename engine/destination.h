@@ -2,7 +2,8 @@
  * Private side of the destination. The caller's thread of godwit_destination_serve() walks one session from its OFFER
  * to its end; the door threads of the admission, the control thread and the receivers report to it under the lock.
  * Files: destination.c the public calls and the walk, destination_setup.c up to ACCEPT, destination_register.c
- * registered memory, destination_door.c who is let in and what past sessions came to, destination_records.c what arrives.
+ * registered memory, destination_door.c who is let in and what past sessions came to, destination_records.c what
+ * arrives.
  */
 #ifndef ENGINE_DESTINATION_H
 #define ENGINE_DESTINATION_H

@@ -1,7 +1,7 @@
 /*
  * Who is let in: the first control connection of a session while serve() waits for one, the data channels of the
- * session in progress by their tickets and tokens, and at any time a source that asks what became of its session. Everybody else
- * gets a refusal in words and disturbs nobody.
+ * session in progress by their tickets and tokens, and at any time a source that asks what became of its session.
+ * Everybody else gets a refusal in words and disturbs nobody.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -1,12 +1,13 @@
 /*
- * Registering the guest's memory at the destination: what the source will put pages into, in the order in which it says so
- * (REGISTER), by threads beside the receivers; each slice's KEY goes out as soon as it is there, and nobody waits for it.
+ * Registering the guest's memory at the destination: what the source will put pages into, in the order in which it says
+ * so (REGISTER), by threads beside the receivers; each slice's KEY goes out as soon as it is there, and nobody waits
+ * for it.
  *
  * Before LOADED the source loses its access: no put can land once the data channels are gone. The registrations
  * themselves are released when the guest runs: letting go of gigabytes takes long, and would be downtime.
  *
- * Failure modes: memory that cannot be had or pinned fails the migration, with the block's name. Slices beyond max-pinned
- * are answered by a KEY without a key, and their pages come inline.
+ * Failure modes: memory that cannot be had or pinned fails the migration, with the block's name. Slices beyond
+ * max-pinned are answered by a KEY without a key, and their pages come inline.
  */
 #include "engine/destination.h"
 

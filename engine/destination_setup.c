@@ -112,7 +112,8 @@ enum godwit_err session_answer_offer(struct session *session, struct godwit_erro
                             : 0;
     pthread_mutex_unlock(&destination->lock);
     bool rdma = transports_rdma(&destination->transports);
-    enum godwit_err err = offer_check(&session->offer, channels, rdma, destination->transports.data_address.scheme, error);
+    enum godwit_err err =
+        offer_check(&session->offer, channels, rdma, destination->transports.data_address.scheme, error);
     if (err == GODWIT_OK)
         err = issue_tokens(session, error);
     if (err != GODWIT_OK)

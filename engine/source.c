@@ -6,7 +6,8 @@
  * answers the guest stays stopped and the status stays device.
  *
  * Teardown: senders first (they read guest memory and use registrations), then the control connection (its thread
- * reports into this struct), then who registers memory, then registrations and bitmaps. Afterwards no thread holds a pointer to the source.
+ * reports into this struct), then who registers memory, then registrations and bitmaps. Afterwards no thread holds a
+ * pointer to the source.
  */
 #include "engine/source.h"
 

@@ -1,8 +1,8 @@
 /*
  * Private side of the source. One thread, the caller's of godwit_source_migrate(), walks from setup to the end; the
  * control thread and the senders only report to it, under the lock. Files: source.c the public calls and the walk as a
- * whole, source_setup.c up to the first page, source_register.c registered memory, source_pass.c passes and epochs, source_switch.c the stop phase and the
- * outcome.
+ * whole, source_setup.c up to the first page, source_register.c registered memory, source_pass.c passes and epochs,
+ * source_switch.c the stop phase and the outcome.
  */
 #ifndef ENGINE_SOURCE_H
 #define ENGINE_SOURCE_H

@@ -1,22 +1,24 @@
 /*
  * Registering the guest's memory at the source, where the transport puts pages straight into the destination's.
  *
- * Only slices in which a page exists are registered, in the order in which the first pass walks them, while it walks them;
- * the destination is told in the same order (REGISTER) and registers its side. A slice in which a page comes into being
- * later follows after the dirty log sync that shows it. No slice is registered for the stop phase: a registration takes
- * longer than the few pages that are left.
+ * Only slices in which a page exists are registered, in the order in which the first pass walks them, while it walks
+ * them; the destination is told in the same order (REGISTER) and registers its side. A slice in which a page comes into
+ * being later follows after the dirty log sync that shows it. No slice is registered for the stop phase: a registration
+ * takes longer than the few pages that are left.
  *
- * The order of registering and tracking. A device that pins memory asks the kernel for a writable page, so pinning takes a
- * write fault like any store, and a tracker that sits in the page tables of the guest's mapping (write protection, or
- * soft-dirty marks) sees a page written that nobody wrote; a fault tracker without privileges even lets the pin fail. So
- * what is registered is a second mapping of the same memory, made here: same pages, page tables of its own, of which no
- * tracker knows. Nothing is written through it. A KVM dirty log is in the nested page tables and sees neither. Then
- * registering may overlap with tracking and sending. Private anonymous memory can be mapped once only. There whatever
- * exists before the log is armed is registered before it is armed; what comes into being later travels inline.
- * Registering makes the pages of a slice that did not exist: they read as zeros, which is what was announced of them.
+ * The order of registering and tracking. A device that pins memory asks the kernel for a writable page, so pinning
+ * takes a write fault like any store, and a tracker that sits in the page tables of the guest's mapping (write
+ * protection, or soft-dirty marks) sees a page written that nobody wrote; a fault tracker without privileges even lets
+ * the pin fail. So what is registered is a second mapping of the same memory, made here: same pages, page tables of its
+ * own, of which no tracker knows. Nothing is written through it. A KVM dirty log is in the nested page tables and sees
+ * neither. Then registering may overlap with tracking and sending. Private anonymous memory can be mapped once only.
+ * There whatever exists before the log is armed is registered before it is armed; what comes into being later travels
+ * inline. Registering makes the pages of a slice that did not exist: they read as zeros, which is what was announced of
+ * them.
  *
- * Failure modes: memory that cannot be pinned (RLIMIT_MEMLOCK, a file system that does not allow it) fails the migration
- * with the words of the transport. Going on inline would hide that the link is used at a fraction of its speed.
+ * Failure modes: memory that cannot be pinned (RLIMIT_MEMLOCK, a file system that does not allow it) fails the
+ * migration with the words of the transport. Going on inline would hide that the link is used at a fraction of its
+ * speed.
  */
 #include "engine/source.h"
 #include "session/registration.h"

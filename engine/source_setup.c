@@ -30,8 +30,8 @@ enum godwit_err source_address(struct godwit_source *source, const char *uri, st
     return GODWIT_OK;
 }
 
-/* Failures of a greeting that a second try may cure: the listener was short of something for a moment. A connection that
- * showed a ticket has used it up. */
+/* Failures of a greeting that a second try may cure: the listener was short of something for a moment. A connection
+ * that showed a ticket has used it up. */
 static bool worth_retry(enum godwit_err err)
 {
     return err == GODWIT_ERR_RESET || err == GODWIT_ERR_PEER_CLOSED || err == GODWIT_ERR_TIMEOUT;
@@ -275,8 +275,8 @@ static enum godwit_err connect_data(struct godwit_source *source, unsigned index
     token_ticket(token, source->session, introduction.ticket);
     enum godwit_err err = source_check(source, error);
     if (err == GODWIT_OK)
-        err = source_connect(source, &hello, introduction.domain != NULL ? &introduction : NULL, clock_left_ms(deadline),
-                             out, error);
+        err = source_connect(source, &hello, introduction.domain != NULL ? &introduction : NULL,
+                             clock_left_ms(deadline), out, error);
     if (err != GODWIT_OK) {
         /* A refusal is often the consequence of what the destination says on the control connection. */
         enum godwit_err cause = source_check(source, error);
@@ -291,7 +291,7 @@ static enum godwit_err connect_data(struct godwit_source *source, unsigned index
     return error_set(error, GODWIT_ERR_NO_MEMORY, "no memory for data channel %u", index);
 }
 
-/* After a failure the connected ones stay until the cleanup: the destination is told why before it finds them closed. */
+/* After a failure the connected ones stay until the cleanup: the destination is told why before it sees them close. */
 static enum godwit_err connect_channels(struct godwit_source *source, struct godwit_error *error)
 {
     uint64_t deadline = clock_now_ms() + source_option(source, "connect-timeout");

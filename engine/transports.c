@@ -41,8 +41,8 @@ enum godwit_err transports_find(const struct address *address, struct transports
             transports_use(table[i].control, table[i].data, address, out);
             return GODWIT_OK;
         }
-    return error_set(error, GODWIT_ERR_UNSUPPORTED, "this build has no transport called %s; there are tcp, unix and "
-                     "rdma",
+    return error_set(error, GODWIT_ERR_UNSUPPORTED, "this build has no transport called %s; there are tcp:HOST:PORT, "
+                     "unix:PATH and rdma:HOST:PORT",
                      address->scheme);
 }
 

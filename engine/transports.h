@@ -1,7 +1,7 @@
 /*
  * Which transports serve an address. A migration has two planes: the control connection, and the data channels. Most
- * schemes use one transport for both. rdma: has its control connection on TCP, where it can be protected and lives while
- * the data plane is in trouble, and its data channels on queue pairs, at the same host and port number.
+ * schemes use one transport for both. rdma: has its control connection on TCP, where it can be protected and lives
+ * while the data plane is in trouble, and its data channels on queue pairs, at the same host and port number.
  */
 #ifndef ENGINE_TRANSPORTS_H
 #define ENGINE_TRANSPORTS_H

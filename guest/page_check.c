@@ -15,13 +15,13 @@ struct check_job {
     const void *context;
     /* Added up by each slice at its end. */
     _Atomic uint64_t count[PAGE_SKIPPED + 1]; /* by verdict */
-    _Atomic uint64_t first_wrong;
+    _Atomic uint64_t wrong_holes, first_wrong;
 };
 
 /* What one slice has found. */
 struct slice_count {
     uint64_t count[PAGE_SKIPPED + 1];
-    uint64_t first_wrong;
+    uint64_t wrong_holes, first_wrong;
 };
 
 static void judge_page(const struct check_job *job, uint64_t page, const void *content, struct slice_count *found)
@@ -43,9 +43,10 @@ static enum godwit_err walk(const struct check_job *job, uint64_t page, uint64_t
                                                       &pages, error);
         if (err)
             return err;
-        uint64_t data = pages ? first : end;
+        uint64_t data = pages ? first : end, wrong = found->count[PAGE_WRONG];
         for (; page < data; page++)
             judge_page(job, page, zeros, found);
+        found->wrong_holes += found->count[PAGE_WRONG] - wrong;
         for (; page < data + pages; page++)
             judge_page(job, page, (const char *)view->addr + page * GODWIT_PAGE_SIZE, found);
     }
@@ -59,6 +60,7 @@ static enum godwit_err check_slice(void *context, uint64_t page, uint64_t end, s
     enum godwit_err err = walk(job, page, end, &found, error);
     for (unsigned verdict = 0; verdict <= PAGE_SKIPPED; verdict++)
         atomic_fetch_add_explicit(&job->count[verdict], found.count[verdict], memory_order_relaxed);
+    atomic_fetch_add_explicit(&job->wrong_holes, found.wrong_holes, memory_order_relaxed);
     uint64_t first = atomic_load_explicit(&job->first_wrong, memory_order_relaxed);
     while (found.first_wrong < first && !atomic_compare_exchange_weak(&job->first_wrong, &first, found.first_wrong))
         ;
@@ -78,6 +80,7 @@ enum godwit_err page_check_all(const struct process_view *view, uint64_t pages, 
     *out = (struct process_check){.pages = job.count[PAGE_RIGHT] + job.count[PAGE_WRONG],
                                   .skipped = job.count[PAGE_SKIPPED],
                                   .wrong = job.count[PAGE_WRONG],
+                                  .wrong_holes = job.wrong_holes,
                                   .first_wrong = job.first_wrong};
     return err;
 }

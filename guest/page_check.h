@@ -19,6 +19,7 @@ struct process_check {
     uint64_t pages;   /* compared: stamped ones, and never written ones whose content can be generated */
     uint64_t skipped; /* never written ones that came from a file */
     uint64_t wrong;
+    uint64_t wrong_holes; /* of the wrong ones, those that the file said do not exist */
     uint64_t first_wrong; /* page number; meaningful when wrong > 0 */
 };
 

@@ -53,9 +53,9 @@ static enum godwit_err check_describe(const struct check_plan *plan, const struc
         snprintf(found, sizeof found, "the stamp of page %" PRIu64 " step %" PRIu64 ", ending in step %" PRIu64,
                  words[PROCESS_STAMP_AT_PAGE], words[PROCESS_STAMP_AT_STEP], words[PROCESS_STAMP_AT_TAIL]);
     return guest_fail(error, GODWIT_ERR_MISMATCH,
-                      "%" PRIu64 " of %" PRIu64 " pages are wrong, the first is page %" PRIu64
-                      ": it must hold %s and holds %s",
-                      result->wrong, plan->counters->pages, page, expected, found);
+                      "%" PRIu64 " of %" PRIu64 " pages are wrong, %" PRIu64
+                      " of them said to be holes, the first is page %" PRIu64 ": it must hold %s and holds %s",
+                      result->wrong, plan->counters->pages, result->wrong_holes, page, expected, found);
 }
 
 enum godwit_err process_guest_check(const struct process_view *view, const struct process_counters *counters,

@@ -1,7 +1,7 @@
 /*
  * The source's knowledge of which slices may be placed: those that this side has registered and the destination has
- * sent a key for. Senders ask it for each run of pages, and where a slice is on its way wait a little: a link that idles
- * for a millisecond until the first keys are there costs less than the copies of pages that go inline meanwhile.
+ * sent a key for. Senders ask it for each run of pages, and where a slice is on its way wait a little: a link that
+ * idles for a millisecond until the first keys are there costs less than the copies of pages that go inline meanwhile.
  *
  * How long: as long as there is progress in what is missing, which is a registration of ours or a key of the
  * destination's, each within PLACEMENT_PATIENCE_MS of the one before (or of being asked for, where nothing was due). A

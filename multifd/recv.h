@@ -37,8 +37,8 @@ enum godwit_err multifd_recv_attach(struct multifd_recv *recv, unsigned index, s
  * attach. */
 void multifd_recv_stop(struct multifd_recv *recv);
 /*
- * Stops, and frees the channels: when it returns no put of the peer can land any more, whatever is still registered. The
- * counters stay.
+ * Stops, and frees the channels: when it returns no put of the peer can land any more, whatever is still registered.
+ * The counters stay.
  */
 void multifd_recv_close(struct multifd_recv *recv);
 void multifd_recv_free(struct multifd_recv *recv); /* closes; NULL allowed */

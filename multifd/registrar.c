@@ -1,6 +1,6 @@
 /*
- * See registrar.h. The queue is a ring with a place for every slice, so it cannot overflow: a slice is queued again only
- * after it was done.
+ * See registrar.h. The queue is a ring with a place for every slice, so it cannot overflow: a slice is queued again
+ * only after it was done.
  *
  * Failure modes: memory that cannot be had or pinned ends the work of all threads; the first of them reports. A call
  * into the transport that does not return holds up stop, and nobody else.
@@ -112,8 +112,8 @@ static struct slice *take(struct registrar *registrar)
     pthread_mutex_lock(&registrar->lock);
     while (!registrar->ended && registrar->taken == registrar->queued)
         pthread_cond_wait(&registrar->work, &registrar->lock);
-    struct slice *slice =
-        registrar->ended ? NULL : registrar->ring[registrar->taken++ % registrar->config.ram->slice_count];
+    struct slice *slice = registrar->ended ? NULL
+                                           : registrar->ring[registrar->taken++ % registrar->config.ram->slice_count];
     pthread_mutex_unlock(&registrar->lock);
     return slice;
 }

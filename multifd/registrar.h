@@ -45,8 +45,8 @@ bool registrar_queue(struct registrar *registrar, struct slice *slice);
 /* Waits until all that was queued is done, at most timeout_ms. False: it is not, or never will be. */
 bool registrar_wait(struct registrar *registrar, int timeout_ms);
 
-/* Joins the threads: nothing is registered or reported after it returns. A registration under way is waited for, what is
- * only queued is dropped. Not from a registrar thread. */
+/* Joins the threads: nothing is registered or reported after it returns. A registration under way is waited for, what
+ * is only queued is dropped. Not from a registrar thread. */
 void registrar_stop(struct registrar *registrar);
 void registrar_free(struct registrar *registrar); /* stops; registrations stay, with the slices. NULL allowed */
 

@@ -1,7 +1,7 @@
 /*
- * Starting and stopping the senders. Teardown: stop ends the queue, the rate limit, the wait for keys and every channel, so
- * that each sender leaves whatever it waits in; free joins them, and only then are channels and queue freed: nobody holds them
- * any more.
+ * Starting and stopping the senders. Teardown: stop ends the queue, the rate limit, the wait for keys and every
+ * channel, so that each sender leaves whatever it waits in; free joins them, and only then are channels and queue
+ * freed: nobody holds them any more.
  */
 #include "multifd/send.h"
 

@@ -172,11 +172,12 @@ static enum godwit_err send_marker(struct sender *sender, uint32_t epoch)
 {
     struct packet packet = {.type = PACKET_MARKER, .epoch = epoch, .sequence = sender->sequence++};
     size_t head = packet_encode(&packet, NULL, sender->head);
-    /* The marker comes last: once it is out the destination may be done with this channel, and close it. */
+    /* The marker comes last: once it is out the destination may be done with this channel, and close it; and the whole
+     * migration may end before this thread runs again, so it is counted first. */
+    counters_add(&sender->counters.bytes, head);
     enum godwit_err err = channel_flush(sender->channel, sender->config->progress_ms);
     if (err == GODWIT_OK)
         err = channel_send(sender->channel, sender->head, head, NULL, 0, sender->config->progress_ms);
-    counters_add(&sender->counters.bytes, head);
     return err;
 }
 

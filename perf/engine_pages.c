@@ -139,7 +139,8 @@ static void migrate(struct bench *bench, const struct godwit_block *block, const
     check(godwit_options_set(options, "multifd-channels", channels, &error), &error);
     check(godwit_options_set(options, "zero-page-detection", "none", &error), &error);
     check(godwit_options_set(options, "downtime-limit", "0", &error), &error); /* never "nearly done" */
-    check(godwit_options_set(options, "rdma-pin-all", "on", &error), &error); /* all of it can be put, from the first pass on */
+    /* All of it can be put, from the first pass on. */
+    check(godwit_options_set(options, "rdma-pin-all", "on", &error), &error);
 
     struct godwit_destination *destination;
     struct godwit_source *source;

@@ -69,7 +69,7 @@ class Sparse:
             return {"source": source_memory(source_pid), "source-tables": vm(source_pid, "VmPTE"),
                     "destination": resident(destination_pid, self.ram) - self.populated,
                     "destination-tables": vm(destination_pid, "VmPTE")}
-        return qemu.migrate(self.bench, self.ram, source, "memory-backend-ram", 2, more, inspect)
+        return qemu.migrate(self.bench, self.ram, source, "memory-backend-ram", qemu.multifd(2), more, inspect)
 
     def qemu_file(self):
         self.make()

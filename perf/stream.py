@@ -67,7 +67,7 @@ class Stream:
 
     def qemu(self, channels, variant):
         return qemu.migrate(self.bench, self.ram, f"memory-backend-file,share=on,mem-path={self.memory}",
-                            QEMU_DESTINATION[variant].format(into=self.into), channels)
+                            QEMU_DESTINATION[variant].format(into=self.into), qemu.multifd(channels))
 
 
 def report(bench, ram, legs, samples):

@@ -23,7 +23,7 @@ static struct rdma_channel *channel_of(const struct ibv_async_event *event)
         return event->element.qp->qp_context;
     case IBV_EVENT_CQ_ERR:
         return event->element.cq->cq_context;
-    default:
+    default: /* a device that fails or is removed is told to each identifier by the connection manager */
         return NULL;
     }
 }

@@ -50,7 +50,7 @@ enum {
     TICK_MS = 100,
     PATIENCE_MS = 10 * 1000, /* for calls that have no timeout of their own: progress-timeout's default */
     DRAIN_MS = 1000,         /* what free grants the last frames */
-    RNR_TIMER = 12,          /* 0.64 ms; the default of the connection manager is 655 ms (rdma.md §1.5) */
+    RNR_TIMER = 12,          /* 0.64 ms; the default of the connection manager is 655 ms */
 };
 
 enum side { SENDING, RECEIVING, SIDES };
@@ -66,6 +66,7 @@ struct rdma_channel {
     struct channel base;
 
     /* constant after open */
+    struct domain *domain; /* held */
     struct cm cm;
     struct ibv_context *verbs;
     struct ibv_comp_channel *completions;
@@ -397,8 +398,11 @@ static enum godwit_err await(struct rdma_channel *channel, enum side side, const
         pump(channel, side);
         enum godwit_err err = state(channel, side);
         bool done = met(channel, need);
-        if (err == GODWIT_ERR_CLOSED || (err != GODWIT_OK && !(done && need->data)))
+        if (err == GODWIT_ERR_CLOSED || (err != GODWIT_OK && !(done && need->data))) {
+            if (err == GODWIT_ERR_RESET)
+                take_events(channel, side); /* what was flushed has its reason there */
             return err;
+        }
         if (done)
             return GODWIT_OK;
         if (channel->progress[side] != seen) {
@@ -646,7 +650,8 @@ static void rdma_shutdown(struct channel *base)
  * In this order, because each step takes away what the one before it may still use: the last frames are given time; the
  * queue pair goes into its error state, which ends what the peer may do to this host's memory; it is destroyed, after
  * which the device writes no completion; then the queues, whose events are all acknowledged; their event channel; the
- * rings, which no request names any more; the identifier, whose events are acknowledged too. The domain is not ours.
+ * rings, which no request names any more; the identifier, whose events are acknowledged too; our hold on the domain,
+ * whose memory and queue pairs these were.
  */
 static void destroy(struct rdma_channel *channel)
 {
@@ -663,6 +668,7 @@ static void destroy(struct rdma_channel *channel)
     if (channel->memory != NULL)
         munmap(channel->memory, (size_t)(RECEIVES + SENDS) * FRAME_SIZE);
     cm_fini(&channel->cm);
+    domain_free(channel->domain);
     for (enum side side = SENDING; side < SIDES; side++)
         if (channel->wake[side] >= 0)
             close(channel->wake[side]);
@@ -782,6 +788,8 @@ enum godwit_err rdma_channel_open(struct cm *cm, struct rdma_domain *domain, con
     channel->verbs = cm->id->verbs;
     pthread_mutex_init(&channel->lock, NULL);
     channel->cm = *cm;
+    channel->domain = &domain->base;
+    domain_hold(channel->domain);
 
     rdma_async_prepare(channel->verbs);
     enum godwit_err err = open_wakes(channel, error);

@@ -114,7 +114,7 @@ static enum godwit_err refused_at_once(const struct attempt *attempt, const char
 static enum godwit_err find_way(const struct attempt *attempt, struct cm *cm, struct godwit_error *error)
 {
     struct sockaddr_storage to;
-    enum godwit_err err = rdma_resolve(attempt->address, false, &to, error);
+    enum godwit_err err = rdma_resolve(attempt->address, &to, error);
     if (err != GODWIT_OK)
         return err;
     rdma_set_ack_timeout(cm->id);

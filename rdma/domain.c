@@ -25,12 +25,11 @@
 
 enum { RESOLVE_MS = 5000, KEY_SIZE = 20, HOST_PAGE = 4096 };
 
-enum godwit_err rdma_resolve(const struct address *address, bool passive, struct sockaddr_storage *out,
-                             struct godwit_error *error)
+enum godwit_err rdma_resolve(const struct address *address, struct sockaddr_storage *out, struct godwit_error *error)
 {
     char port[8];
     snprintf(port, sizeof port, "%u", address->port);
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV | (passive ? AI_PASSIVE : 0)};
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
     struct addrinfo *list;
     int rc = getaddrinfo(address->host[0] != '\0' ? address->host : NULL, port, &hints, &list);
     if (rc == EAI_SYSTEM)
@@ -53,7 +52,7 @@ static enum godwit_err find_device(struct rdma_domain *domain, const struct addr
     struct sockaddr_storage at;
     struct address host = *address;
     host.port = 0; /* a port would be taken by the bind */
-    enum godwit_err err = rdma_resolve(&host, false, &at, error);
+    enum godwit_err err = rdma_resolve(&host, &at, error);
     if (err != GODWIT_OK)
         return err;
     if (rdma_bind_addr(domain->cm.id, (struct sockaddr *)&at) == 0 && domain->cm.id->verbs != NULL)

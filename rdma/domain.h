@@ -26,8 +26,7 @@ struct rdma_remote {
 enum godwit_err rdma_domain_open(void *context, const struct address *address, struct domain **out,
                                  struct godwit_error *error);
 
-/* Host and port as a socket address, the first that fits; passive: for listening, an empty host means any. */
-enum godwit_err rdma_resolve(const struct address *address, bool passive, struct sockaddr_storage *out,
-                             struct godwit_error *error);
+/* Host and port as a socket address, the first that fits. */
+enum godwit_err rdma_resolve(const struct address *address, struct sockaddr_storage *out, struct godwit_error *error);
 
 #endif

@@ -166,8 +166,6 @@ enum godwit_err hint_resource(int cause, const char *what, uint64_t bytes, struc
 const char *hint_async(enum ibv_event_type type)
 {
     switch (type) {
-    case IBV_EVENT_DEVICE_FATAL:
-        return "the RDMA device failed or was removed";
     case IBV_EVENT_QP_FATAL:
         return "the RDMA device gave the queue pair up";
     case IBV_EVENT_QP_REQ_ERR:

@@ -27,7 +27,7 @@ enum godwit_err hint_cm_event(const struct rdma_cm_event *event, enum cm_step st
 /* A call that needs locked memory or device resources failed with this errno. */
 enum godwit_err hint_resource(int cause, const char *what, uint64_t bytes, struct godwit_error *error);
 
-/* An asynchronous event of a queue pair, completion queue, port or device; NULL for those that mean nothing to us. */
+/* An asynchronous event of a queue pair or completion queue; NULL for those that mean nothing to us. */
 const char *hint_async(enum ibv_event_type type);
 
 /* There are no devices, or the connection manager cannot be reached. */

@@ -35,6 +35,7 @@ static void refuse(struct rdma_cm_id *id, const struct godwit_error *why)
     rdma_reject(id, bytes, sizeof bytes); /* lost: the peer's own deadline ends its wait */
 }
 
+/* *out is held, to be let go with domain_free. */
 static enum godwit_err ask_owner(const struct rdma_listener *listener, const struct rdma_cm_id *id,
                                  const uint8_t ticket[TICKET_SIZE], struct rdma_domain **out,
                                  struct godwit_error *error)
@@ -46,10 +47,14 @@ static enum godwit_err ask_owner(const struct rdma_listener *listener, const str
     enum godwit_err err = tickets->check(tickets->opaque, ticket, &domain, error);
     if (err != GODWIT_OK)
         return err;
+    const struct ibv_context *own = ((struct rdma_domain *)domain)->verbs;
+    if (id->verbs != own) {
+        err = error_set(error, GODWIT_ERR_NOT_ADMITTED, "arrived at device %s, the control connection at %s",
+                        ibv_get_device_name(id->verbs->device), ibv_get_device_name(own->device));
+        domain_free(domain);
+        return err;
+    }
     *out = (struct rdma_domain *)domain;
-    if (id->verbs != (*out)->verbs)
-        return error_set(error, GODWIT_ERR_NOT_ADMITTED, "arrived at device %s, the control connection at %s",
-                         ibv_get_device_name(id->verbs->device), ibv_get_device_name((*out)->verbs->device));
     return GODWIT_OK;
 }
 
@@ -85,16 +90,17 @@ static struct channel *take_request(struct rdma_listener *listener, struct rdma_
     enum godwit_err err = ask_owner(listener, id, ticket, &domain, &error);
     if (err == GODWIT_OK)
         err = cm_adopt(&cm, id, &error);
-    if (err != GODWIT_OK) {
+    if (err == GODWIT_OK) {
+        err = accept_request(&cm, domain, &channel, &error);
+        if (err != GODWIT_OK && cm.id != NULL) {
+            refuse(cm.id, &error);
+            cm_fini(&cm);
+        }
+    } else {
         refuse(id, &error);
         rdma_destroy_id(id);
-        return NULL;
     }
-    err = accept_request(&cm, domain, &channel, &error);
-    if (err != GODWIT_OK && cm.id != NULL) {
-        refuse(cm.id, &error);
-        cm_fini(&cm);
-    }
+    domain_free((struct domain *)domain); /* a channel holds it too */
     return channel;
 }
 
@@ -189,12 +195,24 @@ static int clamp_backlog(unsigned wanted, struct backlog_warning *warning)
     return (int)most;
 }
 
+/* Without a host: every address of every device, of IPv6 and, as the kernel has it, of IPv4 too. */
+static enum godwit_err where_to_listen(const struct address *address, struct sockaddr_storage *at,
+                                       struct godwit_error *error)
+{
+    if (address->host[0] != '\0')
+        return rdma_resolve(address, at, error);
+    struct sockaddr_in6 any = {.sin6_family = AF_INET6, .sin6_port = htons(address->port), .sin6_addr = in6addr_any};
+    memset(at, 0, sizeof *at);
+    memcpy(at, &any, sizeof any);
+    return GODWIT_OK;
+}
+
 static enum godwit_err start_listening(struct rdma_listener *listener, int backlog, struct godwit_error *error)
 {
     char text[ADDRESS_TEXT_MAX];
     address_format(&listener->base.address, text);
     struct sockaddr_storage at;
-    enum godwit_err err = rdma_resolve(&listener->base.address, true, &at, error);
+    enum godwit_err err = where_to_listen(&listener->base.address, &at, error);
     if (err == GODWIT_OK)
         err = cm_init(&listener->cm, error);
     if (err != GODWIT_OK)

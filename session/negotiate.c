@@ -49,7 +49,7 @@ static enum godwit_err block_decode(struct wire_in *in, struct offer *offer, uns
     return GODWIT_OK;
 }
 
-/* A few sizes only: the smallest bounds what both sides remember of a block, the largest what is pinned for one page. */
+/* A few sizes only: the smallest bounds what both sides remember of a block, the largest what one page pins. */
 static bool slice_size_fits(const struct offer *offer)
 {
     uint32_t size = offer->slice_size;
@@ -98,13 +98,13 @@ enum godwit_err offer_check(const struct offer *offer, unsigned channels, bool r
     bool wanted = (offer->features & FEATURE_RDMA) != 0;
     if (wanted && !rdma)
         return error_set(error, GODWIT_ERR_MISMATCH,
-                         "transport mismatch: the source sends to rdma:, the destination listens on %s:; use rdma: on both "
-                         "sides, or %s: on both",
+                         "transport mismatch: the source sends to rdma:, the destination listens on %s:; use rdma: on "
+                         "both sides, or %s: on both",
                          scheme, scheme);
     if (rdma && !wanted)
         return error_set(error, GODWIT_ERR_MISMATCH,
-                         "transport mismatch: the source does not send to rdma:, the destination listens on %s:; use rdma: on "
-                         "both sides, or tcp: on both",
+                         "transport mismatch: the source does not send to rdma:, the destination listens on %s:; use "
+                         "rdma: on both sides, or tcp: on both",
                          scheme);
     if (strcmp(offer->compression, "none") != 0)
         return error_set(error, GODWIT_ERR_MISMATCH,
@@ -171,8 +171,8 @@ enum godwit_err acceptance_check(const struct acceptance *acceptance, const stru
         return error_set(error, GODWIT_ERR_PROTOCOL, "ACCEPT does not answer our OFFER");
     if ((offer->features & ~acceptance->features & FEATURE_RDMA) != 0)
         return error_set(error, GODWIT_ERR_MISMATCH,
-                         "transport mismatch: the source sends to rdma:, the destination does not know it; use tcp: on both "
-                         "sides, or a newer destination");
+                         "transport mismatch: the source sends to rdma:, the destination does not know it; use tcp: on "
+                         "both sides, or a newer destination");
     for (unsigned i = 0; i < acceptance->token_count; i++) {
         const struct token *token = &acceptance->tokens[i];
         bool data = i < offer->channels;

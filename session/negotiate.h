@@ -59,8 +59,8 @@ enum godwit_err offer_decode(const void *bytes, size_t size, struct offer *offer
 enum godwit_err acceptance_decode(const void *bytes, size_t size, struct acceptance *acceptance,
                                   struct godwit_error *error);
 
-/* What a destination demands: MISMATCH, worded for the users of both sides. channels 0: adopt the source's. rdma: its data
- * channels are queue pairs, scheme says what it listens on. */
+/* What a destination demands: MISMATCH, worded for the users of both sides. channels 0: adopt the source's. rdma: its
+ * data channels are queue pairs, scheme says what it listens on. */
 enum godwit_err offer_check(const struct offer *offer, unsigned channels, bool rdma, const char *scheme,
                             struct godwit_error *error);
 /* Does the acceptance fit what was offered? PROTOCOL if not; MISMATCH if it lacks RDMA, which must not be. */

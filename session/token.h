@@ -31,8 +31,8 @@ enum godwit_err token_reserve(struct token *tokens, unsigned count, const struct
                               struct godwit_error *error);
 
 /*
- * The ticket of a token: what a connection shows before it exists (docs/protocol.md §3.5). It travels in the clear, so it
- * proves the token without telling it: the session's id, and HMAC-SHA256 under the token.
+ * The ticket of a token: what a connection shows before it exists (docs/protocol.md §3.5). It travels in the clear, so
+ * it proves the token without telling it: the session's id, and HMAC-SHA256 under the token.
  */
 void token_ticket(const struct token *token, const uint8_t session[SESSION_ID_SIZE], uint8_t ticket[TICKET_SIZE]);
 /* Finds the issued token whose ticket this is, and marks it as shown: a ticket opens one connection. */

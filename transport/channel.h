@@ -114,8 +114,9 @@ struct introduction {
 
 struct ticket_check {
     /*
-     * The thread that accepts. May the connection that shows this ticket exist? OK: *domain is this side's, held for the
-     * connection, which ends with domain_free. Else error says why, to the other side too, cut to TICKET_TEXT_MAX bytes.
+     * The thread that accepts. May the connection that shows this ticket exist? OK: *domain is this side's, held for
+     * the connection, which ends with domain_free. Else error says why, to the other side too, cut to TICKET_TEXT_MAX
+     * bytes.
      */
     enum godwit_err (*check)(void *opaque, const uint8_t ticket[TICKET_SIZE], struct domain **domain,
                            struct godwit_error *error);

@@ -72,10 +72,10 @@ struct godwit_guest_ops {
 
     /*
      * Source. The next run of pages at or after page `from` that may hold something other than zeros; *pages is 0 when
-     * there is none; a long run may be given in parts. Asked after dirty_start, so a page that comes into being later is
-     * in the dirty log. Of private memory (fd -1) that is to be registered with a device it is asked before dirty_start
-     * too: that answer decides what is registered, which pins it and may look like a write.
-     * Default: all of the block. godwit_memory_next_data() serves most guests.
+     * there is none; a long run may be given in parts. Asked after dirty_start, so a page that comes into being later
+     * is in the dirty log. Of private memory (fd -1) that is to be registered with a device it is asked before
+     * dirty_start too: that answer decides what is registered, which pins it and may look like a write. Default: all of
+     * the block. godwit_memory_next_data() serves most guests.
      */
     enum godwit_err (*next_data)(void *self, unsigned block, uint64_t from, uint64_t *first, uint64_t *pages,
                                  struct godwit_error *error);

@@ -1,4 +1,4 @@
-"""One migration of a stopped guest by QEMU's multifd, for comparison: two processes, driven over QMP.
+"""One migration of a stopped guest by QEMU, for comparison: two processes, driven over QMP. By TCP and multifd, or by RDMA.
 
 The migration protocol of QEMU ends at the source when the last byte is in its socket; the time taken here ends when the
 destination reports that it has loaded everything. Both ends are QMP events with time stamps of the same clock. It begins
@@ -8,11 +8,28 @@ QEMU's qapi/migration.json, version 7.2.
 import json
 import socket
 import time
+from dataclasses import dataclass, field
 
 from bench import Failed
 
 BINARY = "qemu-system-x86_64"
 UNLIMITED = 10 ** 12  # bytes per second
+
+
+@dataclass
+class Way:
+    """How the memory travels. uri: where the destination listens; port 0 of TCP is any."""
+    uri: str
+    capabilities: list = field(default_factory=list)
+    parameters: dict = field(default_factory=dict)
+
+
+def multifd(channels):
+    return Way("tcp:127.0.0.1:0", ["multifd"], {"multifd-channels": channels})
+
+
+def rdma(uri, pin_all):
+    return Way(uri, ["rdma-pin-all"] if pin_all else [])
 
 
 class Monitor:
@@ -85,22 +102,25 @@ def _start(bench, side, ram, backend, more):
     return child, Monitor(child, path)
 
 
-def _set_up(monitor, channels):
-    on = [{"capability": name, "state": True} for name in ["events", "multifd"]]
+def _set_up(monitor, way):
+    on = [{"capability": name, "state": True} for name in ["events", *way.capabilities]]
     monitor.execute("migrate-set-capabilities", capabilities=on)
-    monitor.execute("migrate-set-parameters", **{"multifd-channels": channels, "max-bandwidth": UNLIMITED})
+    monitor.execute("migrate-set-parameters", **{"max-bandwidth": UNLIMITED, **way.parameters})
 
 
-def _listen(monitor):
-    monitor.execute("migrate-incoming", uri="tcp:127.0.0.1:0")
+def _listen(monitor, uri):
+    """Where to migrate to."""
+    monitor.execute("migrate-incoming", uri=uri)
+    if not uri.endswith(":0"):
+        return uri
     for address in monitor.execute("query-migrate").get("socket-address", []):
         return f"tcp:127.0.0.1:{address['port']}"
     raise Failed("QEMU does not say where it listens")
 
 
-def migrate(bench, ram, source, destination, channels, source_more=(), inspect=None):
+def migrate(bench, ram, source, destination, way, source_more=(), inspect=None):
     """source, destination: -object words of the memory backends. inspect(source's pid, destination's pid) is called when
-    all is done and both still live."""
+    all is done and both still live. seconds, and whole-seconds with the setup: to the end at the destination."""
     started = []
     try:
         target, incoming = _start(bench, "destination", ram, destination, ["-incoming", "defer"])
@@ -108,12 +128,13 @@ def migrate(bench, ram, source, destination, channels, source_more=(), inspect=N
         origin, outgoing = _start(bench, "source", ram, source, source_more)
         started.append(origin)
         for monitor in (incoming, outgoing):
-            _set_up(monitor, channels)
-        outgoing.execute("migrate", uri=_listen(incoming))
+            _set_up(monitor, way)
+        outgoing.execute("migrate", uri=_listen(incoming, way.uri))
         end = incoming.status_time("completed")
         outgoing.status_time("completed")
         report = outgoing.execute("query-migrate")
-        result = {"seconds": end - outgoing.status_time("active"), "total-seconds": report["total-time"] / 1000,
+        result = {"seconds": end - outgoing.status_time("active"),
+                  "whole-seconds": end - outgoing.status_time("setup"), "total-seconds": report["total-time"] / 1000,
                   "own-seconds": (report["total-time"] - report["setup-time"]) / 1000,
                   "downtime-ms": report["downtime"], "transferred": report["ram"]["transferred"]}
         if inspect:

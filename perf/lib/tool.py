@@ -10,11 +10,12 @@ def listen(bench, *words, prefix=(), uri="tcp:127.0.0.1:0"):
     return child, child.wait_for(r"listening on (\S+)", child.err)[1]
 
 
-def migrate(bench, memory, channels, receive=(), send=(), inspect=None):
+def migrate(bench, memory, channels, receive=(), send=(), inspect=None, uri="tcp:127.0.0.1:0"):
     """Moves the file `memory` as an idle guest. seconds: from the first moment at which pages may be sent until the
-    destination has said that it runs the guest. inspect(destination's pid) is called while its memory is there still."""
+    destination has said that it runs the guest. inspect(destination's pid) is called while its memory is there still;
+    without, user-seconds are those of both processes."""
     once = [] if inspect else ["--once"]
-    destination, uri = listen(bench, *once, *receive)
+    destination, uri = listen(bench, *once, *receive, uri=uri)
     source = bench.start(bench.program("cli/godwit"), "send", uri, "--json", "--guest", "idle", "--memory-from", memory,
                          "--channels", channels, *send)
     try:
@@ -31,6 +32,7 @@ def migrate(bench, memory, channels, receive=(), send=(), inspect=None):
         else:
             destination.end()
             result["destination-cpu"] = destination.usage.ru_utime + destination.usage.ru_stime
+            result["user-seconds"] = source.usage.ru_utime + destination.usage.ru_utime
         return result
     finally:
         bench.stop(source)

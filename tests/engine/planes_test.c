@@ -169,7 +169,8 @@ static void forge(void *opaque, unsigned connection, uint8_t ticket[TICKET_SIZE]
 
 ParameterizedTestParameters(planes, a_wrong_or_used_ticket_opens_nothing)
 {
-    static struct forger rows[] = {{.from = 0, .to = 0}, {.from = 2, .to = 2}, {.from = 0, .to = 1}, {.from = 0, .to = 2}};
+    static struct forger rows[] = {
+        {.from = 0, .to = 0}, {.from = 2, .to = 2}, {.from = 0, .to = 1}, {.from = 0, .to = 2}};
     return cr_make_param_array(struct forger, rows, 4);
 }
 

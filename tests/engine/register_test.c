@@ -509,7 +509,7 @@ static enum godwit_err ask_for(struct stage *stage, uint16_t block, uint32_t fir
 
 Test(registering, slices_that_there_are_not_or_that_were_asked_for_are_refused)
 {
-    static const uint32_t bad[][3] = {{0, 3, 1}, {0, 2, 2}, {0, 0, 4},         {1, 0, 2}, {1, 1, 1},
+    static const uint32_t bad[][3] = {{0, 3, 1}, {0, 2, 2}, {0, 0, 4},          {1, 0, 2},         {1, 1, 1},
                                       {2, 0, 1}, {9, 9, 9}, {0, 1, UINT32_MAX}, {0, UINT32_MAX, 2}};
     struct stage stage;
     stage_open(&stage);

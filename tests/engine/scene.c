@@ -115,8 +115,9 @@ void scene_open(struct scene *scene)
     tap_init(&scene->tap, fault_net_transport(scene->fault), scene->rule, scene);
     tap_init(&scene->destination_tap, base, NULL, NULL);
     if (scene->net == SCENE_RDMA) {
-        tap_init(&scene->data_tap, &scene->rdma.transport, scene->rule, scene);
-        tap_init(&scene->destination_data_tap, &scene->rdma.transport, NULL, NULL);
+        const struct transport *data = scene->fabric ? scene->fabric->transport : &scene->rdma.transport;
+        tap_init(&scene->data_tap, data, scene->rule, scene);
+        tap_init(&scene->destination_data_tap, data, NULL, NULL);
     }
     scene->tap.watch = scene->data_tap.watch = scene->watch_source;
     scene->destination_tap.watch = scene->destination_data_tap.watch = scene->watch_destination;
@@ -220,6 +221,8 @@ void scene_close(struct scene *scene)
     fault_net_free(scene->fault);
     loop_net_free(scene->loop);
     pretend_rdma_fini(&scene->rdma);
+    if (scene->fabric)
+        scene->fabric->stop();
     if (scene->directory[0])
         rmdir(scene->directory);
 }

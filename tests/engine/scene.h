@@ -13,16 +13,24 @@
 
 #include "tests/engine/tap.h"
 #include "tests/engine/test_guest.h"
+#include "tests/lib/fabric.h"
 #include "tests/lib/pretend_rdma.h"
 #include "transport/fault.h"
 #include "transport/loop.h"
 
-enum scene_net { SCENE_LOOP, SCENE_TCP, SCENE_UNIX, SCENE_NETS, SCENE_RDMA /* control over tcp, data over pretend_rdma */ };
+enum scene_net {
+    SCENE_LOOP,
+    SCENE_TCP,
+    SCENE_UNIX,
+    SCENE_NETS,
+    SCENE_RDMA, /* control over tcp, data over pretend_rdma */
+};
 
 struct scene {
     /* changed by tests between init and open */
     struct test_guest from, to;
     struct godwit_options *source_options, *destination_options;
+    const struct fabric *fabric; /* SCENE_RDMA: what data goes over; NULL: pretend_rdma */
     tap_rule *rule;           /* opaque: the scene */
     struct fault_plan plan;   /* of the source's connection number `only`; none by default */
     uint64_t only;

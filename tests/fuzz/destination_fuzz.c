@@ -1,6 +1,6 @@
 /*
- * What a destination makes of the control records of a source, one after another: OFFER, REGISTER, STATE, COMMIT, RUN, BYE
- * and what should not come. Input: type (2 bytes), length (2 bytes), body, repeated.
+ * What a destination makes of the control records of a source, one after another: OFFER, REGISTER, STATE, COMMIT, RUN,
+ * BYE and what should not come. Input: type (2 bytes), length (2 bytes), body, repeated.
  */
 #include <string.h>
 

@@ -104,10 +104,12 @@ def written():
     one, two = state(b"clock", 1, 0, b"tick"), state(b"workers", 0, 0, b"")
     rest = state(b"workers", 1, 0, b"steps")
     yield "state", b"".join(struct.pack(">H", len(body)) + body for body in (one, two, rest))
-    offer = struct.pack(">QHHIQI", 1, 2, 1, 4096, 8192, 2 << 20) + b"\4none" + b"\6pc.ram" + struct.pack(">QI", 8192, 4096)
+    offer = struct.pack(">QHHIQI", 1, 2, 1, 4096, 8192, 2 << 20) + b"\4none"
+    offer += b"\6pc.ram" + struct.pack(">QI", 8192, 4096)
     commit = struct.pack(">II", 1, 2)
     register = struct.pack(">HHIIHHII", 0, 0, 0, 1, 0, 0, 1, 2)
-    steps = [(OFFER, offer), (REGISTER, register), (STATE, one), (STATE, two), (STATE, rest), (COMMIT, commit), (RUN, b""), (BYE, b"")]
+    steps = [(OFFER, offer), (REGISTER, register), (STATE, one), (STATE, two), (STATE, rest), (COMMIT, commit),
+             (RUN, b""), (BYE, b"")]
     for end in range(1, len(steps) + 1):
         yield "destination", b"".join(framed(kind, body) for kind, body in steps[:end])
     key = framed(KEY, struct.pack(">HHI", 0, 16, 0) + b"\xff" * 16)

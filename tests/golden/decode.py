@@ -88,7 +88,7 @@ LAYOUTS = {
     "data record": [(0, 2, "type"), (2, 2, "flags"), (4, 4, "epoch"), (8, 4, "sequence"), (12, 2, "extents"),
                     (14, 2, "reserved"), (16, 4, "payload"), (20, 8, "reserved"), (28, 4, "crc")],
     "extent": [(0, 2, "block"), (2, 1, "kind"), (3, 1, "reserved"), (4, 4, "pages"), (8, 8, "first")],
-    "rdma request": [(0, 4, "magic"), (4, 2, "version"), (6, 2, "reserved"), (8, 16, "session"), (24, 32, "proof")],
+    "rdma request": [(0, 4, "magic"), (4, 2, "version"), (6, 2, "reserved"), (8, 48, "ticket")],
     "rdma refusal": [(0, 4, "magic"), (4, 2, "code"), (6, 1, "text size"), (7, "n", "text")],
     "rdma frame": [(0, 4, "credits"), (4, 4, "size")],
     "rdma key": [(0, 4, "rkey"), (4, 8, "base"), (12, 8, "size")],
@@ -422,7 +422,7 @@ class FromSource:
 
 
 class FromDestination:
-    """The records of a destination on the first control connection, in their order. source: what it answers, if known."""
+    """The records of a destination on the first control connection, in their order. source: what it answers."""
 
     def __init__(self, source=None):
         self.source = source

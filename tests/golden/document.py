@@ -146,7 +146,8 @@ def check_limits(t, tables):
         "body of a control record": decode.BODY_MAX, "text of ERROR": decode.ERROR_TEXT_MAX,
         "data channels": decode.CHANNELS_MAX, "blocks": decode.BLOCKS_MAX,
         "id of a block, name of a stream, name of a compression": decode.NAME_MAX, "block": decode.BLOCK_SIZE_MAX,
-        "key": decode.KEY_MAX, "runs of a REGISTER": decode.REGISTER_RUNS_MAX, "device states": decode.STREAMS_MAX, "one device state": decode.STREAM_MAX,
+        "key": decode.KEY_MAX, "runs of a REGISTER": decode.REGISTER_RUNS_MAX,
+        "device states": decode.STREAMS_MAX, "one device state": decode.STREAM_MAX,
         "all device states": decode.STREAMS_TOTAL_MAX,
         "extents of a data record": decode.EXTENTS_MAX, "normal pages of a data record": decode.NORMAL_MAX,
         "payload of a data record": decode.PAYLOAD_MAX,
@@ -156,8 +157,8 @@ def check_limits(t, tables):
     bodies = {row[1]: int(row[3]) for row in find(tables, "number", "record", "sent by").rows}
     computed = {
         "HEARTBEAT": 16, "ERROR": 4 + decode.ERROR_TEXT_MAX, "OFFER": 29 + 63 + 1024 * (1 + 63 + 8 + 4),
-        "ACCEPT": 16 + 1024 + 256 * 40, "KEY": 8 + decode.KEY_MAX, "EPOCH_ACK": 12, "STATE": decode.BODY_MAX, "COMMIT": 8,
-        "OUTCOME": 1, "REGISTER": 12 * decode.REGISTER_RUNS_MAX, **{name: 0 for name in decode.EMPTY},
+        "ACCEPT": 16 + 1024 + 256 * 40, "KEY": 8 + decode.KEY_MAX, "EPOCH_ACK": 12, "STATE": decode.BODY_MAX,
+        "COMMIT": 8, "OUTCOME": 1, "REGISTER": 12 * decode.REGISTER_RUNS_MAX, **{name: 0 for name in decode.EMPTY},
     }
     t.ok(bodies == computed, "largest bodies", [bodies, computed])
 

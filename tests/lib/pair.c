@@ -131,6 +131,7 @@ static enum godwit_err check_ticket(void *opaque, const uint8_t ticket[TICKET_SI
     struct pair *pair = opaque;
     if (memcmp(ticket, pair->introduction.ticket, TICKET_SIZE) != 0)
         return error_set(error, GODWIT_ERR_NOT_ADMITTED, "not the pair's ticket");
+    domain_hold(pair->domain_b);
     *domain = pair->domain_b;
     return GODWIT_OK;
 }

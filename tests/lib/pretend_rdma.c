@@ -1,5 +1,5 @@
-/* The ticket and the answer to it are the first bytes on the loop: 48 one way; a length and that many bytes of the reason
- * for a refusal the other way. */
+/* The ticket and the answer to it are the first bytes on the loop: 48 one way; a length and that many bytes of the
+ * reason for a refusal the other way. */
 #include "tests/lib/pretend_rdma.h"
 
 #include <stdio.h>
@@ -113,8 +113,8 @@ static enum godwit_err pretend_connect(void *context, const struct address *addr
     char reason[256] = "";
     if (introduction == NULL || introduction->domain == NULL)
         return error_set(error, GODWIT_ERR_INVALID, "rdma: connections need an introduction");
-    enum godwit_err err =
-        transport_connect(loop_net_transport(rdma->loop), &at, NULL, timeout_ms, cancel, &loop, error);
+    enum godwit_err err = transport_connect(loop_net_transport(rdma->loop), &at, NULL, timeout_ms, cancel, &loop,
+                                            error);
     if (err != GODWIT_OK)
         return err;
     memcpy(ticket, introduction->ticket, sizeof ticket);

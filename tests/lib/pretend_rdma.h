@@ -1,6 +1,7 @@
 /*
- * A transport "rdma:HOST:PORT" without RDMA: what the real one promises about connections (a ticket is shown before there
- * is one, the listener's owner names the domain, which the connection holds), around channels and domains of a loop.
+ * A transport "rdma:HOST:PORT" without RDMA: what the real one promises about connections (a ticket is shown before
+ * there is one, the listener's owner names the domain, which the connection holds), around channels and domains of a
+ * loop.
  */
 #ifndef TESTS_LIB_PRETEND_RDMA_H
 #define TESTS_LIB_PRETEND_RDMA_H
@@ -20,7 +21,7 @@ struct pretend_rdma {
     void (*forge)(void *opaque, unsigned connection, uint8_t ticket[TICKET_SIZE]);
     void *opaque;
     const char *detail; /* of every failed send; NULL: none */
-    atomic_uint shown; /* connections tried */
+    atomic_uint shown;  /* connections tried */
 };
 
 void pretend_rdma_init(struct pretend_rdma *rdma, uint64_t seed);

@@ -30,10 +30,10 @@ struct bench {
     uint8_t *memory;
     int fd;
     struct gate done, failed;
-    atomic_uint begun, asked;     /* registrations */
-    atomic_bool held;             /* they do not go on */
-    unsigned fail_at;             /* which of them is refused */
-    uint64_t order[SLICES];       /* slices, in the order in which they began */
+    atomic_uint begun, asked; /* registrations */
+    atomic_bool held;         /* they do not go on */
+    unsigned fail_at;         /* which of them is refused */
+    uint64_t order[SLICES];   /* slices, in the order in which they began */
     uint64_t bytes;
     pthread_mutex_t lock;
 };
@@ -52,7 +52,8 @@ static enum godwit_err watch(void *opaque, const struct region *region, enum reg
                              struct godwit_error *error)
 {
     struct bench *bench = opaque;
-    bench->order[atomic_fetch_add(&bench->begun, 1)] = (uint64_t)((uint8_t *)region->addr - bench->memory) / SLICE_SIZE_MIN;
+    bench->order[atomic_fetch_add(&bench->begun, 1)] = (uint64_t)((uint8_t *)region->addr - bench->memory) /
+                                                       SLICE_SIZE_MIN;
     while (atomic_load(&bench->held))
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     pthread_mutex_lock(&bench->lock);
@@ -65,8 +66,8 @@ static enum godwit_err watch(void *opaque, const struct region *region, enum reg
 
 static void bench_open(struct bench *bench)
 {
-    *bench = (struct bench){.done = GATE_INIT, .failed = GATE_INIT, .lock = PTHREAD_MUTEX_INITIALIZER,
-                            .fail_at = UINT_MAX};
+    *bench = (struct bench){
+        .done = GATE_INIT, .failed = GATE_INIT, .lock = PTHREAD_MUTEX_INITIALIZER, .fail_at = UINT_MAX};
     struct address address;
     struct domain *inner;
     bench->net = loop_net_new(1);
@@ -76,8 +77,8 @@ static void bench_open(struct bench *bench)
     bench->fd = memfd_create("registrar", MFD_CLOEXEC);
     cr_assert_eq(ftruncate(bench->fd, (off_t)PAGES * PAGE_SIZE), 0);
     bench->memory = mmap(NULL, (size_t)PAGES * PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, bench->fd, 0);
-    struct godwit_block block = {.id = "ram", .addr = bench->memory, .size = (uint64_t)PAGES * PAGE_SIZE,
-                                 .fd = bench->fd};
+    struct godwit_block block = {
+        .id = "ram", .addr = bench->memory, .size = (uint64_t)PAGES * PAGE_SIZE, .fd = bench->fd};
     bench->ram = ram_new(&block, 1, true);
     cr_assert(ram_cut(bench->ram, SLICE_SIZE_MIN));
     bench->config = (struct registrar_config){.ram = bench->ram,

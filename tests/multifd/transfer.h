@@ -14,7 +14,7 @@ struct transfer_setup {
     enum pair_kind kind;
     unsigned channels;
     bool placed;
-    bool keys_late;      /* placed: registered and announced, but the keys are the test's to let come: transfer_give_key */
+    bool keys_late; /* placed: registered and announced, but the keys come by transfer_give_key() */
     bool zeros; /* senders look for zero pages */
     bool used;  /* the destination's blocks held something before */
     uint64_t pages[TRANSFER_BLOCKS];

@@ -92,6 +92,24 @@ Test(rdma_channel, nothing_is_left_behind)
     fake_verbs_stop();
 }
 
+Test(rdma_channel, holds_its_domain)
+{
+    open_pair(NULL);
+    remote_free(remote);
+    remote = NULL;
+    mr_free(far_mr);
+    far_mr = NULL;
+    mr_free(local_mr);
+    local_mr = NULL;
+    domain_free(pair.domain_a);
+    domain_free(pair.domain_b);
+    pair.domain_a = pair.domain_b = NULL;
+    cr_assert_eq(tell(pair.a), GODWIT_OK);
+    cr_assert_eq(hear(pair.b), GODWIT_OK);
+    cr_assert_eq(fake_verbs_living().pds, 2);
+    close_pair();
+}
+
 Test(rdma_channel, names_its_device_and_queue_pair)
 {
     open_pair(NULL);
@@ -448,6 +466,19 @@ static void expect_both_end(void (*happen)(void), enum godwit_err err, const cha
     close_pair();
 }
 
+static void disconnect_both(void)
+{
+    cr_assert_eq(fake_raise_cm(FAKE_ACTIVE, RDMA_CM_EVENT_DISCONNECTED, 0), 1);
+    cr_assert_eq(fake_raise_cm(FAKE_PASSIVE, RDMA_CM_EVENT_DISCONNECTED, 0), 1);
+}
+
+static void remove_device(void)
+{
+    fake_raise_cm(FAKE_ACTIVE, RDMA_CM_EVENT_DEVICE_REMOVAL, 0);
+    fake_raise_cm(FAKE_PASSIVE, RDMA_CM_EVENT_DEVICE_REMOVAL, 0);
+    fake_raise_async(IBV_EVENT_DEVICE_FATAL);
+}
+
 static enum ibv_event_type event_to_raise;
 
 static void raise_event(void)
@@ -472,6 +503,26 @@ Test(rdma_channel, events_of_the_device_end_the_channels_they_concern)
     }
 }
 
+/* The flushed requests are there before anybody looks at the event. */
+Test(rdma_channel, the_reason_is_known_to_a_call_that_finds_the_queue_pair_broken)
+{
+    open_pair(NULL);
+    fake_raise_async(IBV_EVENT_QP_FATAL);
+    poll(NULL, 0, 50);
+    cr_assert_eq(hear(pair.a), GODWIT_ERR_RESET);
+    cr_assert(strstr(channel_detail(pair.a), "gave the queue pair up"), "%s", channel_detail(pair.a));
+    close_pair();
+    open_pair(NULL);
+    remove_device();
+    poll(NULL, 0, 50);
+    put(0, 4096);
+    cr_assert_eq(channel_flush(pair.a, TIMEOUT_MS), GODWIT_ERR_RESET);
+    cr_assert(strstr(channel_detail(pair.a), "removed"), "%s", channel_detail(pair.a));
+    cr_assert_eq(hear(pair.b), GODWIT_ERR_RESET);
+    cr_assert(strstr(channel_detail(pair.b), "removed"), "%s", channel_detail(pair.b));
+    close_pair();
+}
+
 Test(rdma_channel, events_of_the_device_that_are_hints_change_nothing)
 {
     static const enum ibv_event_type events[] = {
@@ -494,19 +545,6 @@ Test(rdma_channel, events_that_nobody_looked_at_do_not_keep_a_channel)
     fake_raise_async(IBV_EVENT_QP_FATAL);
     fake_raise_async(IBV_EVENT_CQ_ERR);
     close_pair();
-}
-
-static void disconnect_both(void)
-{
-    cr_assert_eq(fake_raise_cm(FAKE_ACTIVE, RDMA_CM_EVENT_DISCONNECTED, 0), 1);
-    cr_assert_eq(fake_raise_cm(FAKE_PASSIVE, RDMA_CM_EVENT_DISCONNECTED, 0), 1);
-}
-
-static void remove_device(void)
-{
-    fake_raise_cm(FAKE_ACTIVE, RDMA_CM_EVENT_DEVICE_REMOVAL, 0);
-    fake_raise_cm(FAKE_PASSIVE, RDMA_CM_EVENT_DEVICE_REMOVAL, 0);
-    fake_raise_async(IBV_EVENT_DEVICE_FATAL);
 }
 
 Test(rdma_channel, a_disconnection_without_an_end_of_the_stream_is_a_reset)

@@ -142,7 +142,8 @@ Test(negotiate, counts_out_of_range_are_refused)
 Test(negotiate, slices_are_of_a_few_sizes_and_for_placing_only)
 {
     static const uint32_t good[] = {2 << 20, 4 << 20, 8 << 20, 16 << 20};
-    static const uint32_t bad[] = {0, 1, PAGE, 1 << 20, (2 << 20) - 1, (2 << 20) + PAGE, 3 << 20, 6 << 20, 32 << 20, UINT32_MAX};
+    static const uint32_t bad[] = {0,       1,       PAGE,    1 << 20,  (2 << 20) - 1, (2 << 20) + PAGE,
+                                   3 << 20, 6 << 20, 32 << 20, UINT32_MAX};
     make_offer(1);
     for (unsigned i = 0; i < sizeof good / sizeof *good; i++) {
         offer.slice_size = good[i];
@@ -298,7 +299,7 @@ Test(negotiate, rdma_is_for_both_sides_or_none)
     make_acceptance(1, 1);
     offer.features |= FEATURE_RDMA;
     acceptance.features = FEATURE_PLACED;
-    cr_assert_eq(acceptance_check(&acceptance, &offer, &error), GODWIT_ERR_MISMATCH, "a destination that never heard of it");
+    cr_assert_eq(acceptance_check(&acceptance, &offer, &error), GODWIT_ERR_MISMATCH, "it never heard of it");
     acceptance.features |= FEATURE_RDMA;
     cr_assert_eq(acceptance_check(&acceptance, &offer, &error), GODWIT_OK, "%s", error.text);
 }

@@ -12,7 +12,8 @@ static uint8_t bytes[REGISTER_SIZE_MAX + REGISTER_RUN_SIZE];
 static size_t encode_runs(unsigned count)
 {
     for (unsigned i = 0; i < count; i++)
-        runs[i] = (struct register_run){.block = (uint16_t)(i * 77), .first = i * 0x01020304u, .slices = UINT32_MAX - i};
+        runs[i] = (struct register_run){
+            .block = (uint16_t)(i * 77), .first = i * 0x01020304u, .slices = UINT32_MAX - i};
     return register_encode(runs, count, bytes);
 }
 

@@ -149,8 +149,9 @@ Test(token, ticket_is_another_one_for_any_other_token_channel_role_epoch_or_sess
     for (unsigned i = 0; i < 6; i++) {
         token_ticket(&tokens[i], i == 5 ? other : session, tickets[i]);
         for (unsigned k = 0; k < i; k++)
-            cr_assert_neq(memcmp(tickets[i] + SESSION_ID_SIZE, tickets[k] + SESSION_ID_SIZE, TICKET_SIZE - SESSION_ID_SIZE), 0,
-                          "%u, %u", i, k);
+            cr_assert_neq(memcmp(tickets[i] + SESSION_ID_SIZE, tickets[k] + SESSION_ID_SIZE,
+                                 TICKET_SIZE - SESSION_ID_SIZE),
+                          0, "%u, %u", i, k);
     }
 }
 
