@@ -1,6 +1,6 @@
 /*
- * Faults of the line: a channel around a data channel that reads the records it forwards and damages some. It does not
- * offer puts, so pages go inline and all of them pass here.
+ * Faults of the line: a channel around a data channel that reads the records it forwards and damages some, and the puts.
+ * Content that is kept to be sent again is not registered: for stale-page there are no puts, and all pages pass here.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -16,8 +16,9 @@ struct sabotage_channel {
     struct sabotage *sabotage;
     const struct ram *ram;
 
-    /* the record being damaged; sending thread only */
-    struct packet packet;
+    /* sending thread only */
+    bool marked;          /* the first pass is over */
+    struct packet packet; /* being damaged, with what follows */
     struct extent extents[BATCH_EXTENTS];
     struct iovec pages[BATCH_PAGES]; /* the payload, page by page */
     uint8_t head[PACKET_HEAD_MAX];
@@ -120,7 +121,9 @@ static enum godwit_err sabotage_send(struct channel *channel, const void *head, 
 {
     struct sabotage_channel *self = (struct sabotage_channel *)channel;
     const uint8_t *bytes = head;
-    if (count == 0 || packet_decode(bytes, &self->packet, NULL) != GODWIT_OK ||
+    bool known = head_size >= PACKET_HEADER_SIZE && packet_decode(bytes, &self->packet, NULL) == GODWIT_OK;
+    self->marked |= known && self->packet.type == PACKET_MARKER;
+    if (!known || count == 0 ||
         packet_decode_extents(&self->packet, bytes, bytes + PACKET_HEADER_SIZE, self->ram, self->extents, NULL) !=
             GODWIT_OK)
         return channel_send(self->inner, head, head_size, payload, count, timeout_ms);
@@ -133,6 +136,25 @@ static enum godwit_err sabotage_send(struct channel *channel, const void *head, 
         lose_extent(self);
     size_t size = packet_encode(&self->packet, self->extents, self->head);
     return channel_send(self->inner, self->head, size, self->pages, self->packet.payload >> PAGE_SHIFT, timeout_ms);
+}
+
+/* Neighbours of every put, or every put after the first pass. */
+static enum godwit_err sabotage_put(struct channel *channel, const struct mr *mr, uint64_t mr_offset,
+                                    const struct remote *remote, uint64_t remote_offset, uint64_t size)
+{
+    struct sabotage_channel *self = (struct sabotage_channel *)channel;
+    enum godwit_err err = GODWIT_OK;
+    if (self->sabotage->kind == SABOTAGE_LOSE_EXTENT && self->marked)
+        return GODWIT_OK;
+    if (self->sabotage->kind == SABOTAGE_SWAP_PAGES && size >= 2 * PAGE_SIZE) {
+        err = channel_put(self->inner, mr, mr_offset, remote, remote_offset + PAGE_SIZE, PAGE_SIZE);
+        if (err == GODWIT_OK)
+            err = channel_put(self->inner, mr, mr_offset + PAGE_SIZE, remote, remote_offset, PAGE_SIZE);
+        mr_offset += 2 * PAGE_SIZE;
+        remote_offset += 2 * PAGE_SIZE;
+        size -= 2 * PAGE_SIZE;
+    }
+    return err == GODWIT_OK && size > 0 ? channel_put(self->inner, mr, mr_offset, remote, remote_offset, size) : err;
 }
 
 static enum godwit_err sabotage_recv(struct channel *channel, struct iovec *iov, unsigned count, int timeout_ms)
@@ -160,7 +182,7 @@ static const struct channel_ops sabotage_channel_ops = {
     .name = "sabotage",
     .send = sabotage_send,
     .recv = sabotage_recv,
-    .put = channel_put_unsupported,
+    .put = sabotage_put,
     .get = channel_get_unsupported,
     .flush = sabotage_flush,
     .shutdown = sabotage_shutdown,
@@ -178,8 +200,10 @@ struct channel *sabotage_wrap(struct sabotage *sabotage, struct channel *channel
     self->channel.ops = &sabotage_channel_ops;
     self->channel.limits = *channel_limits(channel);
     self->channel.wrapped = channel;
-    self->channel.limits.one_sided = false;
-    self->channel.limits.max_put = 0;
+    if (sabotage->kind == SABOTAGE_STALE_PAGE) {
+        self->channel.limits.one_sided = false;
+        self->channel.limits.max_put = 0;
+    }
     strncpy(self->channel.name, channel_name(channel), sizeof self->channel.name - 1);
     self->inner = channel;
     self->sabotage = sabotage;

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "engine/destination.h"
+#include "engine/sabotage.h"
 #include "engine/source.h"
 #include "session/registration.h"
 #include "tests/engine/expect.h"
@@ -139,6 +140,29 @@ ParameterizedTest(bool *hidden, registering, comes_after_tracking_where_memory_c
     cr_assert_gt(sums.placed, 0);
     if (*hidden)
         cr_assert_geq(sums.inlined, PAGE_SIZE, "what comes into being later travels inline");
+    scene_close(&scene);
+}
+
+ParameterizedTestParameters(registering, a_planted_fault_of_the_line_hurts_pages_that_are_placed)
+{
+    static enum sabotage_kind rows[] = {SABOTAGE_SWAP_PAGES, SABOTAGE_LOSE_EXTENT};
+    return cr_make_param_array(enum sabotage_kind, rows, 2);
+}
+
+ParameterizedTest(enum sabotage_kind *kind, registering, a_planted_fault_of_the_line_hurts_pages_that_are_placed)
+{
+    struct scene scene;
+    scene_init(&scene, SCENE_LOOP, 1, SCALE);
+    scene_set(&scene, "rdma-pin-all", "on");
+    scene_set_source(&scene, "x-fault", sabotage_names[*kind]);
+    scene.from.hook = write_late; /* something for a second pass */
+    scene.from.hook_opaque = &scene;
+    scene_open(&scene);
+    scene_run(&scene);
+    cr_assert_eq(scene.source_err, GODWIT_OK, "%s", scene.source_error.text);
+    cr_assert_gt(sums_of(&scene).placed, 0);
+    cr_assert_eq(sums_of(&scene).inlined, 0);
+    cr_assert_not(scene.to.memory_equal);
     scene_close(&scene);
 }
 

@@ -20,6 +20,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "runner")]
 import command_cases  # noqa: E402
 import godwit_cases  # noqa: E402
 import godwit_rdma_cases  # noqa: E402
+import godwit_rdma_fault_cases  # noqa: E402
 import machine_cases  # noqa: E402
 import pair_cases  # noqa: E402
 import rdma_cases  # noqa: E402
@@ -60,7 +61,7 @@ def none(build, scratch):
 
 
 KINDS = {"one": (one, [machine_cases, rdma_cases, godwit_cases]), "pair": (pair, [pair_cases]),
-         "command": (none, [command_cases]), "rdma": (one, [godwit_rdma_cases])}
+         "command": (none, [command_cases]), "rdma": (one, [godwit_rdma_cases, godwit_rdma_fault_cases])}
 
 
 def run_case(t, case):

@@ -73,8 +73,8 @@ def remove_device(machine):
     return machine.spawn("rdma link delete rxe0")
 
 
-def add_device(machine):
-    machine.check("rdma link add rxe0 type rxe netdev eth0")
+def add_device(machine, netdev="eth0"):
+    machine.check(f"rdma link add rxe0 type rxe netdev {netdev}")
 
 
 def heal(machine):
