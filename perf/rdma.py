@@ -20,7 +20,7 @@ METHOD = """\
 In a virtual machine of tests/vm: Linux 6.1, soft-RoCE, two processors that QEMU emulates (TCG). All of its speed is the
 processors', and about a tenth of a host's; only ratios mean something. Both ends of every connection are rxe0 of that machine, path MTU
 4096. The guest is one file of random bytes on a tmpfs, mapped anew by each run; it goes into a fresh file on the tmpfs.
-ib_write_bw: bytes by its own time, from the first request posted to the last completed, over as many queue pairs, in messages of
+ib_write_bw: bytes by the time from the first to the last packet that the device counted, over as many queue pairs, in messages of
 1 MiB with 4 MiB under way on each, as godwit puts them (rdma/queue.h); its buffer is one message that is sent again and again. Bulk:
 godwit with `rdma-pin-all`, total-time less setup-time of the source, so memory is registered before and the end is the
 destination's word that it runs the guest. Whole: total-time, connecting and registering included; pinned is with
