@@ -147,9 +147,9 @@ Test(rdma_connect, no_answer_ends_with_the_deadline_and_says_at_which_step)
         begin();
         fake_answer_step(step, FAKE_NO_EVENT, 0, NULL, 0);
         uint64_t start = clock_now_ms();
-        expect_failure(200, GODWIT_ERR_UNREACHABLE, words[step]);
+        expect_failure(500, GODWIT_ERR_UNREACHABLE, words[step]);
         uint64_t took = clock_now_ms() - start;
-        cr_assert(took >= 190 && took < 1500, "%llu ms", (unsigned long long)took);
+        cr_assert(took >= 490 && took < 3000, "%llu ms", (unsigned long long)took);
         expect_a_good_connection();
         end();
     }
@@ -157,12 +157,14 @@ Test(rdma_connect, no_answer_ends_with_the_deadline_and_says_at_which_step)
 
 Test(rdma_connect, cancel_ends_any_step)
 {
+    static const enum fake_call calls[] = {FAKE_CALL_RESOLVE_ADDR, FAKE_CALL_RESOLVE_ROUTE, FAKE_CALL_CONNECT};
     for (enum fake_step step = FAKE_STEP_ADDR; step <= FAKE_STEP_CONNECT; step++) {
         begin();
         fake_answer_step(step, FAKE_NO_EVENT, 0, NULL, 0);
         struct pair_knocker knocker = {.pair = &pair, .timeout_ms = 10000};
         pair_knocker_start(&knocker);
-        poll(NULL, 0, 50);
+        while (!fake_calls(calls[step]))
+            poll(NULL, 0, 1);
         uint64_t start = clock_now_ms();
         atomic_store(&knocker.cancel, true);
         cr_assert_eq(pair_knocker_join(&knocker), GODWIT_ERR_CANCELLED, "%s", knocker.error.text);
