@@ -137,15 +137,24 @@ static enum godwit_err check_all_received(struct session *session, struct godwit
     return GODWIT_OK;
 }
 
+static void set_closing(struct session *session, uint64_t since_ms)
+{
+    pthread_mutex_lock(&session->destination->lock);
+    session->closing_ms = since_ms;
+    pthread_mutex_unlock(&session->destination->lock);
+}
+
 /*
  * Everything is placed; nobody but this side can write guest memory afterwards: without its channels the source has no
  * way to use the keys it holds. To release the registrations takes long, and can wait until the guest runs.
  */
 static enum godwit_err finish_memory(struct session *session, struct godwit_error *error)
 {
+    set_closing(session, clock_now_ms());
     if (session->registrar != NULL)
         registrar_stop(session->registrar);
     multifd_recv_close(session->recv);
+    set_closing(session, 0);
     return check_all_received(session, error);
 }
 
@@ -279,6 +288,7 @@ static void tear_down(struct session *session)
     destination->info.total_time_ms = clock_now_ms() - session->start_ms;
     destination->session = NULL; /* the door finds it no more */
     pthread_mutex_unlock(&destination->lock);
+    set_closing(session, clock_now_ms());
     if (session->recv != NULL)
         multifd_recv_stop(session->recv); /* they acknowledge by the control connection */
     if (session->control != NULL)

@@ -63,6 +63,7 @@ struct session {
     struct acceptance acceptance; /* and its tokens */
     unsigned attached;
     struct godwit_error failure; /* the first; code 0: none */
+    uint64_t closing_ms;         /* since when channels and registrar are being ended; 0: they are not */
 
     /* under ack_lock; receivers */
     pthread_mutex_t ack_lock;

@@ -1,5 +1,6 @@
 /* What arrives at the destination: control records (control thread), markers and failures of channels (receivers). */
 #include "engine/destination.h"
+#include "transport/clock.h"
 #include "transport/error.h"
 #include "transport/wire.h"
 
@@ -128,7 +129,14 @@ void records_marker(void *opaque, unsigned channel, uint32_t epoch)
 
 enum godwit_err records_check(void *opaque, struct godwit_error *error)
 {
-    return GODWIT_OK; /* what a destination sends is short, and the guest does not wait for it */
+    struct session *session = opaque;
+    uint64_t limit = destination_option(session->destination, "progress-timeout");
+    pthread_mutex_lock(&session->destination->lock);
+    uint64_t since = session->closing_ms;
+    pthread_mutex_unlock(&session->destination->lock);
+    if (since != 0 && clock_now_ms() - since > limit) /* whoever joins the threads that send waits for this */
+        return error_set(error, GODWIT_ERR_STALLED, "the source takes next to no records");
+    return session_check(session, error);
 }
 
 uint64_t records_progress(void *opaque)

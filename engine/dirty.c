@@ -210,8 +210,8 @@ void dirty_reset_sent(struct dirty *dirty, uint32_t epoch)
     for (unsigned i = 0; i < dirty->ram->count; i++) {
         struct dirty_block *block = &dirty->blocks[i];
         uint64_t *sent = block->sent[epoch % 2];
-        /* An epoch of a long pass covers a small part of a large memory: going through all of the map each time would cost
-         * more than taking the pages. */
+        /* An epoch of a long pass covers a small part of a large memory: going through all of the map each time would
+         * cost more than taking the pages. */
         for (uint64_t word = block->first[epoch % 2] / 64; word < bitmap_words(block->end[epoch % 2]); word++)
             if (sent[word] != 0) /* maps of memory that nobody touches stay out of memory themselves */
                 sent[word] = 0;

@@ -62,9 +62,9 @@ enum godwit_err dirty_sync(struct dirty *dirty, const struct guest *guest, uint6
 void dirty_mark(struct dirty *dirty, unsigned block, uint64_t first, uint64_t pages);
 
 /*
- * Adds to the batch, up to `most` pages in it, what is dirty at or after the cursor and, with hold, not on its way in the
- * epoch before the batch's. Clears the pages' bits, notes them as sent in the batch's epoch, moves the cursor behind them. A
- * batch that stays empty: the walk is over.
+ * Adds to the batch, up to `most` pages in it, what is dirty at or after the cursor and, with hold, not on its way in
+ * the epoch before the batch's. Clears the pages' bits, notes them as sent in the batch's epoch, moves the cursor
+ * behind them. A batch that stays empty: the walk is over.
  */
 void dirty_take(struct dirty *dirty, struct dirty_cursor *cursor, bool hold, unsigned most, struct batch *batch);
 

@@ -182,6 +182,10 @@ static enum godwit_err connect_control(struct godwit_source *source, struct godw
         .ended = control_ended,
         .opaque = source,
     };
+    /* A name may have several addresses: data goes where control went. */
+    if (transports_split(&source->transports) && source->transports.data_address.host[0] != '\0' &&
+        channel_peer_host(channel)[0] != '\0')
+        strcpy(source->transports.data_address.host, channel_peer_host(channel));
     err = control_start(&config, &source->control, error);
     if (err != GODWIT_OK)
         channel_free(channel);

@@ -4,8 +4,11 @@
 
 #include <infiniband/verbs.h>
 
-/* Once per opened device, any number of times: reading events must not block. */
-void rdma_async_prepare(struct ibv_context *verbs);
+struct rdma_channel;
+
+/* From here on events of this channel find it, until leave; reading the device's events does not block from now on. */
+void rdma_async_join(struct rdma_channel *channel, struct ibv_context *verbs);
+void rdma_async_leave(struct rdma_channel *channel); /* also one that has not joined */
 
 /*
  * Hands every event that is there to the channel it concerns, whoever asks. Removal of a device reaches each channel by

@@ -105,7 +105,7 @@ static void release_frame(struct rdma_channel *channel)
     channel->taken = 0;
     if (channel->failure != GODWIT_OK)
         return;
-    if (!rdma_post_receive(channel, index)) {
+    if (rdma_post_receive(channel, index) != 0) {
         rdma_break(channel, GODWIT_ERR_RESET, "the device took no receive");
         return;
     }

@@ -13,7 +13,8 @@
 #include "transport/error.h"
 
 /*
- * In this order, because each step takes away what the one before it may still use: the last frames are given time; the
+ * In this order, because each step takes away what the one before it may still use: the last frames are given time; no
+ * event of the device finds the channel any more; the
  * queue pair goes into its error state, which ends what the peer may do to this host's memory; it is destroyed, after
  * which the device writes no completion; then the queues, whose events are all acknowledged; their event channel; the
  * rings, which no request names any more; the identifier, whose events are acknowledged too; our hold on the domain,
@@ -21,6 +22,7 @@
  */
 void rdma_channel_destroy(struct rdma_channel *channel)
 {
+    rdma_async_leave(channel);
     if (channel->qp != NULL)
         rdma_destroy_qp(channel->cm.id);
     if (channel->send_cq != NULL)
@@ -86,10 +88,10 @@ static enum godwit_err open_rings(struct rdma_channel *channel, struct rdma_doma
     channel->mr = ibv_reg_mr(domain->pd, memory, size, IBV_ACCESS_LOCAL_WRITE);
     if (channel->mr == NULL)
         return hint_resource(errno, "register the rings of a channel", size, error);
-    for (unsigned i = 0; i < RECEIVES; i++)
-        if (!rdma_post_receive(channel, i))
-            return hint_resource(errno, "post the receives of a channel", 0, error);
-    return GODWIT_OK;
+    int cause = 0;
+    for (unsigned i = 0; i < RECEIVES && cause == 0; i++)
+        cause = rdma_post_receive(channel, i);
+    return cause == 0 ? GODWIT_OK : hint_resource(cause, "post the receives of a channel", 0, error);
 }
 
 static enum godwit_err open_wakes(struct rdma_channel *channel, struct godwit_error *error)
@@ -118,7 +120,7 @@ enum godwit_err rdma_channel_open(struct cm *cm, struct rdma_domain *domain, con
     channel->domain = &domain->base;
     domain_hold(channel->domain);
 
-    rdma_async_prepare(channel->verbs);
+    rdma_async_join(channel, channel->verbs);
     enum godwit_err err = open_wakes(channel, error);
     if (err == GODWIT_OK)
         err = open_queues(channel, domain, error);

@@ -12,12 +12,11 @@ void rdma_break(struct rdma_channel *channel, enum godwit_err err, const char *d
         channel->failure = err;
 }
 
-
-bool rdma_post_receive(struct rdma_channel *channel, unsigned index)
+int rdma_post_receive(struct rdma_channel *channel, unsigned index)
 {
     struct ibv_sge sge = {(uintptr_t)receive_at(channel, index), FRAME_SIZE, channel->mr->lkey};
     struct ibv_recv_wr wr = {.wr_id = index, .sg_list = &sge, .num_sge = 1}, *bad;
-    return ibv_post_recv(channel->cm.id->qp, &wr, &bad) == 0;
+    return ibv_post_recv(channel->cm.id->qp, &wr, &bad);
 }
 
 static void post_range(struct rdma_channel *channel, const struct range *range, bool last)

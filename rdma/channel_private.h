@@ -7,6 +7,7 @@
 #define RDMA_CHANNEL_PRIVATE_H
 
 #include <pthread.h>
+#include <sys/queue.h>
 
 #include "rdma/channel.h"
 #include "rdma/credits.h"
@@ -20,6 +21,7 @@ enum {
     RECEIVES = CREDITS_RING + CREDITS_SPARE,
     SENDS = 16,
     POLL_BATCH = 16,
+    POLL_BATCHES = 8,
     SPIN_NS = 10 * 1000,
     TICK_MS = 100,
     PATIENCE_MS = 10 * 1000, /* for calls that have no timeout of their own: progress-timeout's default */
@@ -48,6 +50,8 @@ struct rdma_channel {
     struct ibv_qp_ex *qp;
     uint8_t *memory; /* the receives, then the sends: frames of FRAME_SIZE */
     struct ibv_mr *mr;
+    LIST_ENTRY(rdma_channel) async_link; /* both under the lock of async.c */
+    bool async_joined;
     int wake[SIDES]; /* eventfds, readable for good from shutdown on */
 
     atomic_bool shut;
@@ -99,7 +103,7 @@ static inline uint8_t *send_at(const struct rdma_channel *channel, unsigned inde
 
 /* Notes the first failure, and its reason where it has one. */
 void rdma_break(struct rdma_channel *channel, enum godwit_err err, const char *detail);
-bool rdma_post_receive(struct rdma_channel *channel, unsigned index);
+int rdma_post_receive(struct rdma_channel *channel, unsigned index); /* 0 or errno */
 /* All ranges as one chain, with the frame in the send buffer behind them if frame_size is not 0. Room was awaited. */
 enum godwit_err rdma_post_list(struct rdma_channel *channel, unsigned buffer, uint32_t frame_size);
 /* A frame without data, out of the reserve. */

@@ -36,15 +36,16 @@ static void take_sent(struct rdma_channel *channel, const struct ibv_wc *wc)
 static void take_frame(struct rdma_channel *channel, unsigned index, uint32_t size)
 {
     struct frame frame;
-    if (!frame_decode(receive_at(channel, index), size, &frame) || !credits_take(&channel->credits, frame.credits) ||
-        channel->peer_ended || (frame.size > 0 && channel->filled_count == CREDITS_RING)) {
+    if (!frame_decode(receive_at(channel, index), size, &frame) ||
+        !credits_take(&channel->credits, frame.credits, frame.size > 0 || frame.end) || channel->peer_ended ||
+        (frame.size > 0 && channel->filled_count == CREDITS_RING)) {
         rdma_break(channel, GODWIT_ERR_PROTOCOL, "the peer sent a malformed frame, or one it had no credit for");
         return;
     }
     channel->progress[SENDING]++;
     channel->peer_ended = frame.end;
     if (frame.size == 0) {
-        if (!rdma_post_receive(channel, index))
+        if (rdma_post_receive(channel, index) != 0)
             rdma_break(channel, GODWIT_ERR_RESET, "the device took no receive");
         return;
     }
@@ -56,7 +57,9 @@ static void take_frame(struct rdma_channel *channel, unsigned index, uint32_t si
 static void take_received(struct rdma_channel *channel, const struct ibv_wc *wc)
 {
     char detail[CHANNEL_DETAIL_MAX];
-    if (wc->status == IBV_WC_SUCCESS) {
+    if (wc->status == IBV_WC_SUCCESS && wc->opcode != IBV_WC_RECV) {
+        rdma_break(channel, GODWIT_ERR_PROTOCOL, "the peer used a receive for something else than a frame");
+    } else if (wc->status == IBV_WC_SUCCESS) {
         take_frame(channel, (unsigned)wc->wr_id, wc->byte_len);
     } else if (wc->status == IBV_WC_WR_FLUSH_ERR) {
         rdma_break(channel, GODWIT_ERR_RESET, NULL);
@@ -73,8 +76,9 @@ static bool take_all(struct rdma_channel *channel, struct ibv_cq *cq,
 {
     struct ibv_wc wcs[POLL_BATCH];
     bool any = false;
-    int n;
-    while ((n = ibv_poll_cq(cq, POLL_BATCH, wcs)) > 0) {
+    int n = 1;
+    /* Not for ever: the lock is held, and a peer that fills the queue as fast as it is emptied must not keep it. */
+    for (unsigned batch = 0; batch < POLL_BATCHES && (n = ibv_poll_cq(cq, POLL_BATCH, wcs)) > 0; batch++) {
         any = true;
         for (int i = 0; i < n; i++)
             take(channel, &wcs[i]);

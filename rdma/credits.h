@@ -35,10 +35,14 @@ static inline bool credits_due(const struct credits *credits)
     return (uint32_t)(credits->returned - credits->announced) >= CREDITS_RING / 2;
 }
 
-/* A header says that the peer posted so many again. False: it cannot have; the total never goes back either. */
-static inline bool credits_take(struct credits *credits, uint32_t total)
+/*
+ * A header says that the peer posted so many again. False: it cannot have; the total never goes back either. A frame
+ * that brings nothing else must bring RING / 2: what comes for nothing could come without end.
+ */
+static inline bool credits_take(struct credits *credits, uint32_t total, bool brings_else)
 {
-    if ((uint32_t)(total - credits->granted) > (uint32_t)(credits->sent - credits->granted))
+    uint32_t returned = total - credits->granted;
+    if (returned > (uint32_t)(credits->sent - credits->granted) || (!brings_else && returned < CREDITS_RING / 2))
         return false;
     credits->granted = total;
     return true;

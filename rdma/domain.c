@@ -11,7 +11,6 @@
  */
 #include "rdma/domain.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <netdb.h>
 #include <stdio.h>
@@ -82,11 +81,8 @@ static enum godwit_err find_device(struct rdma_domain *domain, const struct addr
 static void rdma_domain_free(struct domain *base)
 {
     struct rdma_domain *domain = (struct rdma_domain *)base;
-    if (domain->pd != NULL) {
-        int rc = ibv_dealloc_pd(domain->pd);
-        assert(rc == 0 && "registrations and queue pairs are freed before their domain");
-        (void)rc;
-    }
+    if (domain->pd != NULL)
+        ibv_dealloc_pd(domain->pd); /* fails when the device is gone, and the kernel has freed it already */
     cm_fini(&domain->cm);
     free(domain);
 }
@@ -158,9 +154,7 @@ static enum godwit_err rdma_import(struct domain *domain, const struct region_ke
 static void rdma_mr_free(struct mr *base)
 {
     struct rdma_mr *mr = (struct rdma_mr *)base;
-    int rc = ibv_dereg_mr(mr->mr);
-    assert(rc == 0 && "no memory window is ever bound, so a registration can be ended");
-    (void)rc;
+    ibv_dereg_mr(mr->mr); /* likewise */
     free(mr);
 }
 

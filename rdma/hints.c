@@ -150,8 +150,8 @@ enum godwit_err hint_resource(int cause, const char *what, uint64_t bytes, struc
         return error_set_sys(error, GODWIT_ERR_NO_MEMORY, cause, "cannot %s%s", what, size);
     case EFAULT:
         return error_set_sys(error, GODWIT_ERR_INVALID, cause,
-                             "cannot %s%s: the device has to write this memory, and it is mapped for reading only or "
-                             "not there",
+                             "cannot %s%s: the device has to write this memory, and it is mapped for reading only, not "
+                             "there, or of a file system that allows no pinning: use memfd, tmpfs or hugetlbfs",
                              what, size);
     case EOPNOTSUPP:
         return error_set_sys(error, GODWIT_ERR_UNSUPPORTED, cause,

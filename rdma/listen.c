@@ -143,6 +143,8 @@ static enum godwit_err rdma_listener_accept(struct listener *base, int timeout_m
             *out = channel;
             return GODWIT_OK;
         }
+        if (clock_left_ms(deadline) == 0) /* also when strangers knock without end */
+            return error_set(error, GODWIT_ERR_TIMEOUT, "%s: nobody was let in within %d ms", text, timeout_ms);
     }
 }
 

@@ -72,8 +72,8 @@ static void greet(struct place *place, struct channel *channel)
         return;
     }
     if (hello_reply(channel, GODWIT_OK, "", config->handshake_ms) != GODWIT_OK) {
+        channel_free(take_channel(place)); /* first: what is given back may be taken at once */
         config->release(config->opaque, &hello);
-        channel_free(take_channel(place));
         return;
     }
     config->attach(config->opaque, &hello, take_channel(place));

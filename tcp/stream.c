@@ -49,16 +49,27 @@ static socklen_t unmap(struct sockaddr_storage *address, socklen_t size)
     return sizeof plain;
 }
 
-/* Numeric, with the scope of a link-local address; stays empty for Unix sockets. */
-static void note_local_host(struct stream *stream)
+/* glibc declares both with a union of pointers: they have no address of the type that is wanted. */
+static int local_of(int fd, struct sockaddr *address, socklen_t *size)
 {
-    struct sockaddr_storage local = {0};
-    socklen_t size = sizeof local;
-    if (getsockname(stream->fd, (struct sockaddr *)&local, &size) != 0 || local.ss_family == AF_UNIX)
+    return getsockname(fd, address, size);
+}
+
+static int peer_of(int fd, struct sockaddr *address, socklen_t *size)
+{
+    return getpeername(fd, address, size);
+}
+
+/* Numeric, with the scope of a link-local address; stays empty for Unix sockets. */
+static void note_host(const struct stream *stream, int (*ask)(int fd, struct sockaddr *address, socklen_t *size),
+                      char host[ADDRESS_HOST_MAX + 1])
+{
+    struct sockaddr_storage end = {0};
+    socklen_t size = sizeof end;
+    if (ask(stream->fd, (struct sockaddr *)&end, &size) != 0 || end.ss_family == AF_UNIX)
         return;
-    size = unmap(&local, size);
-    char *host = stream->base.local_host;
-    if (getnameinfo((struct sockaddr *)&local, size, host, sizeof stream->base.local_host, NULL, 0, NI_NUMERICHOST))
+    size = unmap(&end, size);
+    if (getnameinfo((struct sockaddr *)&end, size, host, ADDRESS_HOST_MAX + 1, NULL, 0, NI_NUMERICHOST) != 0)
         host[0] = '\0';
 }
 
@@ -72,7 +83,8 @@ enum godwit_err stream_new(int fd, const struct channel_ops *ops, const char *na
     stream->base.limits = (struct channel_limits){.max_iov = STREAM_MAX_IOV, .put_align = 1};
     snprintf(stream->base.name, sizeof stream->base.name, "%s", name);
     stream->fd = fd;
-    note_local_host(stream);
+    note_host(stream, local_of, stream->base.local_host);
+    note_host(stream, peer_of, stream->base.peer_host);
     atomic_init(&stream->shut, false);
     stream->send_timeout_ms = TIMEOUT_UNSET;
     stream->recv_timeout_ms = TIMEOUT_UNSET;

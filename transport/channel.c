@@ -130,6 +130,11 @@ const char *channel_local_host(const struct channel *channel)
     return innermost(channel)->local_host;
 }
 
+const char *channel_peer_host(const struct channel *channel)
+{
+    return innermost(channel)->peer_host;
+}
+
 const char *channel_device(const struct channel *channel)
 {
     return innermost(channel)->device;

@@ -96,8 +96,9 @@ const struct channel_limits *channel_limits(const struct channel *channel);
 /* Kind and peer for messages, such as "tcp 192.0.2.1:4444"; lives as long as the channel. */
 const char *channel_name(const struct channel *channel);
 
-/* The local side's host, numeric, of channels that have one; else "". */
+/* The host of either side, numeric, of channels that have one; else "". */
 const char *channel_local_host(const struct channel *channel);
+const char *channel_peer_host(const struct channel *channel);
 
 /* Why the channel broke, in more words than the code has, with the remedy where there is one; "": none. */
 const char *channel_detail(const struct channel *channel);

@@ -39,7 +39,7 @@ struct channel {
     struct channel_limits limits;
     char name[CHANNEL_NAME_MAX];
     const struct channel *wrapped; /* NULL, or the channel that knows what follows */
-    char local_host[ADDRESS_HOST_MAX + 1];
+    char local_host[ADDRESS_HOST_MAX + 1], peer_host[ADDRESS_HOST_MAX + 1];
     char device[64];
     uint32_t queue_pair;
 

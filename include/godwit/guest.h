@@ -40,7 +40,12 @@ enum godwit_block_presence {
                                cannot fail, and nothing need be asked of the kernel before it */
 };
 
-/* One contiguous range of guest RAM. The caller keeps addr mapped (and fd open) for the life of the migration. */
+/*
+ * One contiguous range of guest RAM. The caller keeps addr mapped (and fd open) for the life of the migration. With RDMA
+ * the memory is registered, which ties the device to the pages that are there then: from godwit_source_migrate to its
+ * return, and from accept until godwit_destination_serve returns, nobody may replace them (balloon, MADV_DONTNEED,
+ * MADV_REMOVE, punching holes, mapping anew). The processor would see the new page and the device the old one.
+ */
 struct godwit_block {
     char id[GODWIT_BLOCK_ID_MAX + 1]; /* unique, NUL terminated, equal on both sides */
     void *addr;                       /* page aligned */

@@ -73,10 +73,11 @@ Test(rdma_books, credits_count_modulo_2_to_the_32)
         credits.sent++;
     }
     cr_assert_not(credits_may_send(&credits));
-    cr_assert_not(credits_take(&credits, credits.sent + 1), "more than was sent");
-    cr_assert(credits_take(&credits, credits.sent - 10));
-    cr_assert_not(credits_take(&credits, credits.sent - 11), "it never goes back");
-    cr_assert(credits_take(&credits, credits.sent - 10), "but may be repeated");
+    cr_assert_not(credits_take(&credits, credits.sent + 1, true), "more than was sent");
+    cr_assert(credits_take(&credits, credits.sent - 10, true));
+    cr_assert_not(credits_take(&credits, credits.sent - 11, true), "it never goes back");
+    cr_assert(credits_take(&credits, credits.sent - 10, true), "but may be repeated");
+    cr_assert_not(credits_take(&credits, credits.sent - 10, false), "with something else only");
     cr_assert(credits_may_send(&credits));
 }
 
