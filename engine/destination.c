@@ -520,7 +520,8 @@ bool godwit_destination_linger(struct godwit_destination *destination, int timeo
 {
     uint64_t deadline = clock_now_ms() + (uint64_t)timeout_ms;
     pthread_mutex_lock(&destination->lock);
-    while (destination->owes_answer && !destination->goodbye && clock_left_ms(deadline) > 0 && !atomic_load(&destination->cancel)) {
+    while (destination->owes_answer && !destination->goodbye && clock_left_ms(deadline) > 0 &&
+           !atomic_load(&destination->cancel)) {
         struct timespec until = clock_timespec(clock_now_ns() + DESTINATION_TICK_MS * UINT64_C(1000000));
         pthread_cond_clockwait(&destination->changed, &destination->lock, CLOCK_MONOTONIC, &until);
     }

@@ -1,11 +1,12 @@
 /*
- * See queue.h. One mutex: it is taken twice per batch, which is up to 2 MiB of work for a sender. What costs is sleeping
- * and waking, and of that the producer, of whom there is but one, does as little as it can:
+ * See queue.h. One mutex: it is taken twice per batch, which is up to 2 MiB of work for a sender. What costs is
+ * sleeping and waking, and of that the producer, of whom there is but one, does as little as it can:
  *
- * - A push wakes a sender only if the queue was empty. Whoever takes a batch and leaves one wakes the next, so as long as
- *   there are batches either somebody is on his way to them or nobody sleeps.
+ * - A push wakes a sender only if the queue was empty. Whoever takes a batch and leaves one wakes the next, so as long
+ * as   there are batches either somebody is on his way to them or nobody sleeps.
  * - A producer that found no empty batch is woken when half of them are back. With two batches per sender or more no
- *   sender waits for that: while one is idle no full batch is left, the others have one each at most, and half are back.
+ *   sender waits for that: while one is idle no full batch is left, the others have one each at most, and half are
+ * back.
  */
 #include "multifd/queue.h"
 

@@ -20,8 +20,8 @@ enum { QUEUE_MARKS = 4 /* marks that may be on their way at once */ };
 struct queue *queue_new(unsigned batches, unsigned senders); /* NULL when memory is out */
 void queue_free(struct queue *queue);                        /* NULL allowed; nobody is inside a call */
 
-/* Producer. An empty batch; NULL when there was none for timeout_ms, and after queue_end. Once it waits it does so until
- * half of the batches are back, or timeout_ms. */
+/* Producer. An empty batch; NULL when there was none for timeout_ms, and after queue_end. Once it waits it does so
+ * until half of the batches are back, or timeout_ms. */
 struct batch *queue_take_empty(struct queue *queue, int timeout_ms);
 /* Producer. Hands a batch over; never blocks: there are no more batches than places. */
 void queue_push(struct queue *queue, struct batch *batch);

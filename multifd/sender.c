@@ -1,9 +1,9 @@
 /*
  * The life of a batch in a sender thread: split off its zero pages, sort the rest into what can be put and what cannot,
  * describe each in a packet head, wait for the rate limit, then either send head and pages in one call (inline), or put
- * the pages into the destination's memory and send the head behind them (placed). Pages are read in place, once each, by
- * the transport: what changes meanwhile is in the dirty log and comes again. The zero test reads a page too, but a page
- * it calls zero is not read again, and for one it does not, only the transport's read counts.
+ * the pages into the destination's memory and send the head behind them (placed). Pages are read in place, once each,
+ * by the transport: what changes meanwhile is in the dirty log and comes again. The zero test reads a page too, but a
+ * page it calls zero is not read again, and for one it does not, only the transport's read counts.
  *
  * Failure modes: any error of the channel ends this thread and is reported once; the engine decides what it means.
  */
