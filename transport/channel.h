@@ -44,7 +44,7 @@ enum { CHANNEL_FOREVER = -1 };
 enum {
     TICKET_SIZE = 48,       /* what is left of the private data of an RDMA connection request */
     TICKET_TEXT_MAX = 140,  /* bytes of the reason for a refusal that reach the other side, likewise */
-    CHANNEL_DETAIL_MAX = 200,
+    CHANNEL_DETAIL_MAX = 384, /* room for the longest hint of a device */
 };
 
 struct channel;

@@ -48,7 +48,7 @@ def an_address_without_a_device(t):
     t.machine.check("ip address add 10.12.0.1/24 dev v1")
     job, uri = recv(t.machine, "--once", uri="rdma:10.12.0.1:0")
     got = job.wait(60)
-    t.expect(uri is None and failed(got, "no RDMA device", "godwit devices"), "recv", got)
+    t.expect(uri is None and got.code == 2 and "no RDMA device of this host" in got.err, "recv", got)
     t.machine.check("ip address del 10.12.0.1/24 dev v1")
     job, uri = recv(t.machine, "--once", "--discard", uri="rdma:127.0.0.1:0")  # the kernel allows it
     sent = send(t.machine, uri, "--ram", "16M")

@@ -57,6 +57,19 @@ def swallow(machine):
                   f"flower ip_proto udp dst_port {ROCE_PORT} action drop")
 
 
+def narrow(machine, size):
+    """A hop with a smaller MTU than both ends, for RDMA alone: longer packets that come to its RoCE port are dropped unseen
+    until heal()."""
+    machine.check("tc qdisc replace dev eth0 clsact && tc filter add dev eth0 ingress protocol ip prio 1 "
+                  f"flower ip_proto udp dst_port {ROCE_PORT} action police rate 10gbit burst 10m mtu {size} drop")
+
+
+def cut(machine):
+    """Nothing passes in either direction, and the link stays up, as behind a switch, until heal()."""
+    machine.check("tc qdisc replace dev eth0 root netem loss 100% && tc qdisc replace dev eth0 clsact && "
+                  "tc filter add dev eth0 ingress matchall action drop")
+
+
 def unplug(machine):
     """The link goes down. Its addresses stay, and plug() brings it back."""
     machine.check("ip link set eth0 down")
