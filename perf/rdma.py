@@ -18,18 +18,21 @@ import tool  # noqa: E402
 
 METHOD = """\
 In a virtual machine of tests/vm: Linux 6.1, soft-RoCE, two processors that QEMU emulates (TCG). All of its speed is the
-processors', and about a tenth of a host's; only ratios mean something. Both ends of every connection are rxe0 of that machine, path MTU
-4096. The guest is one file of random bytes on a tmpfs, mapped anew by each run; it goes into a fresh file on the tmpfs.
-ib_write_bw: bytes by the time from the first to the last packet that the device counted, over as many queue pairs, in messages of
-1 MiB with 4 MiB under way on each, as godwit puts them (rdma/queue.h); its buffer is one message that is sent again and again. Bulk:
-godwit with `rdma-pin-all`, total-time less setup-time of the source, so memory is registered before and the end is the
-destination's word that it runs the guest. Whole: total-time, connecting and registering included; pinned is with
-`rdma-pin-all` on both sides, dynamic without. QEMU: a stopped guest, one queue pair (it has no more), from its source's event `setup` to the
-destination's event `completed`. Every second page: pages of random bytes and of zeros in turn, so that each page is a write of its
-own; the bytes are those of the random pages, and so they are for ib_write_bw with messages of 4096 in chains of 16, 128 under
-way. User CPU: of both processes, less that of the same migration of a guest of 4 MiB, which is what starting programs
-costs, per GiB. All in turn, one round after the other, each round beginning with another one; the first round warms up and
-does not count. Figures are medians, with the slowest and the fastest; ratios are those of medians."""
+processors', and about a tenth of a host's; only ratios mean something. Both ends of every connection are rxe0 of that
+machine, path MTU 4096. The guest is one file of random bytes on a tmpfs, mapped anew by each run; it goes into a fresh file
+on the tmpfs. ib_write_bw: bytes by the time from the first to the last packet that the device counted, over as many queue
+pairs, in messages of 1 MiB with 4 MiB under way on each, as godwit puts them (rdma/queue.h); its buffer is one message that
+is sent again and again. Bulk: godwit with `rdma-pin-all`, total-time less setup-time of the source, so memory is registered
+before and the end is the destination's word that it runs the guest. Whole: total-time, connecting and registering included;
+pinned is with `rdma-pin-all` on both sides, dynamic without. QEMU: a stopped guest, one queue pair (it has no more), from its
+source's event `setup` to the destination's event `completed`. Every second page: pages of random bytes and of zeros in turn,
+so that each page is a write of its own; the bytes are those of the random pages, and so they are for ib_write_bw with
+messages of 4096 in chains of 16, 128 under way. godwit reads all pages there, to find the zeros; soft-RoCE does the device's work
+within the system call that posts, so nothing of that reading is hidden behind the device as it would be with an adapter.
+User CPU: of both processes, less that of the same migration of a guest of 4 MiB, which is what starting programs costs, per
+GiB; means, as the kernel tells user from system time by samples of 4 ms. All in turn, one round after the other, each round
+beginning with another one; the first round warms up and does not count. Other figures are medians, with the slowest and the
+fastest; ratios are those of medians."""
 
 ADDRESS, GID = "10.11.0.1", 1  # of rxe0, and RoCE v2 over IPv4 (tests/vm)
 MEMORY = "4G"  # of the machine: half of it is its tmpfs
@@ -120,9 +123,11 @@ class Results:
         return self.times(leg, "whole-seconds" if leg[0].startswith("QEMU") else "total-seconds")
 
     def user(self, transport):
-        """Seconds per GiB, with one channel."""
+        """Seconds per GiB, with one channel. Means, not medians: the kernel divides a process's time into user and system by
+        what its ticks of 4 ms hit, which is right on the average only."""
         def seconds(leg):
-            return stats.median([sample["user-seconds"] for sample in self.samples[leg]])
+            runs = self.samples[leg]
+            return sum(sample["user-seconds"] for sample in runs) / len(runs)
         return ((seconds(("dynamic" if transport == "rdma" else "tcp", self.least())) - seconds((f"small, {transport}", 1)))
                 / (self.ram - SMALL) * b.GIB)
 
