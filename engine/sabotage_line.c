@@ -1,7 +1,6 @@
 /*
- * Faults of the line: a channel around a data channel that reads the records it forwards and damages some, and the
- * puts. Content that is kept to be sent again is not registered: for stale-page there are no puts, and all pages pass
- * here.
+ * Faults of the line: a channel around a data channel that reads the records it forwards and damages some, and puts.
+ * Content that is kept to be sent again is not registered: for stale-page there are no puts, and all pages pass here.
  */
 #include <stdlib.h>
 #include <string.h>

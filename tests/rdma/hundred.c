@@ -63,8 +63,8 @@ static struct stock take_stock(bool ask_verbs)
 
 static bool same(const struct stock *before, const struct stock *after)
 {
-    printf("%s: descriptors %u, then %u; threads %u, then %u; mappings %u, then %u; pinned %lu KiB, then %lu KiB\n", side,
-           before->fds, after->fds, before->threads, after->threads, before->maps, after->maps, before->pinned,
+    printf("%s: descriptors %u, then %u; threads %u, then %u; mappings %u, then %u; pinned %lu KiB, then %lu KiB\n",
+           side, before->fds, after->fds, before->threads, after->threads, before->maps, after->maps, before->pinned,
            after->pinned);
     if (before->verbs[0] != '\0')
         printf("%s: %sthen %s", side, before->verbs, after->verbs);

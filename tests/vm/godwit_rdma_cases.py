@@ -3,9 +3,10 @@
 All sizes are small: two emulated processors move some 20 MiB/s.
 """
 import re
+
 import tap
-from migration import (LIMIT, demo, leaves_no_verbs_object, packets_sent, recv, report, send, start_send, succeeded, verbs_objects,
-                       verified)
+from migration import (LIMIT, demo, leaves_no_verbs_object, packets_sent, recv, report, send, start_send, succeeded,
+                       verbs_objects, verified)
 
 MIB = 1 << 20
 PATH_MTU = 4096
@@ -53,7 +54,8 @@ def finds_every_planted_fault(t):
     for fault in FAULTS:
         answer = demo(t.machine, *SMALL, "--x-fault", fault)
         found = report(answer)
-        t.expect(answer.code == 1 and found.get("status") == "completed" and found.get("verified") is False, fault, answer)
+        t.expect(answer.code == 1 and found.get("status") == "completed" and found.get("verified") is False, fault,
+                 answer)
         placed, inline, _ = sums(found)
         t.expect(placed == 0 if fault == "stale-page" else placed > inline, f"{fault}: {placed} bytes placed", answer)
 
@@ -79,7 +81,8 @@ def watch_memory(t, program):
     memory is its own: the source maps the guest twice, which counts twice in its resident set."""
     return t.machine.spawn(f"""
         pid=$(pgrep -f '/godwit {program} ' | head -n 1)
-        while cat /proc/$pid/status /proc/$pid/smaps_rollup 2>/dev/null; do sleep 0.1; done | grep -E '^(VmPin|Pss):'""")
+        while cat /proc/$pid/status /proc/$pid/smaps_rollup 2>/dev/null; do sleep 0.1; done |
+            grep -E '^(VmPin|Pss):'""")
 
 
 def largest(job, name):

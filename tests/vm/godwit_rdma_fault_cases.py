@@ -1,5 +1,5 @@
-"""godwit over RDMA on real queue pairs, and what goes wrong: one line on each side, in time, the guest safe at the source,
-and nothing of the device's left.
+"""godwit over RDMA on real queue pairs, and what goes wrong: one line on each side, in time, the guest safe at the
+source, and nothing of the device's left.
 
 Over TCP every one of these cases has its counterpart in tests/cli.
 """
@@ -7,7 +7,8 @@ import signal
 import time
 
 import wire
-from migration import SAFE, demo, failed, leaves_no_verbs_object, recv, report, send, start_send, verbs_objects, verified
+from migration import (SAFE, demo, failed, leaves_no_verbs_object, recv, report, send, start_send, verbs_objects,
+                       verified)
 
 NOBODY = 65534
 SLOW = ["--ram", "64M", "--dirty-rate", "5M", "--json", "--max-bandwidth", "2M"]  # runs as long as one likes

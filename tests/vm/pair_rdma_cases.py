@@ -3,7 +3,8 @@ import re
 import time
 
 import wire
-from migration import SAFE, errors, failed, leaves_no_verbs_object, recv, report, send, start_send, succeeded, verbs_objects
+from migration import (SAFE, errors, failed, leaves_no_verbs_object, recv, report, send, start_send, succeeded,
+                       verbs_objects)
 
 GUEST = ["--ram", "16M", "--dirty-rate", "2M", "--json"]
 SLOW = ["--ram", "64M", "--dirty-rate", "2M", "--json", "--max-bandwidth", "2M"]  # runs as long as one likes

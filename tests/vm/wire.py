@@ -58,8 +58,8 @@ def swallow(machine):
 
 
 def narrow(machine, size):
-    """A hop with a smaller MTU than both ends, for RDMA alone: longer packets that come to its RoCE port are dropped unseen
-    until heal()."""
+    """A hop with a smaller MTU than both ends, for RDMA alone: longer packets that come to its RoCE port are dropped
+    unseen until heal()."""
     machine.check("tc qdisc replace dev eth0 clsact && tc filter add dev eth0 ingress protocol ip prio 1 "
                   f"flower ip_proto udp dst_port {ROCE_PORT} action police rate 10gbit burst 10m mtu {size} drop")
 
