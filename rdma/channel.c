@@ -14,7 +14,8 @@
  * queue pair when there is traffic (below 4 s, see connect.c), and is the heartbeat's business when there is none. A
  * put that finds no room for PATIENCE_MS is STALLED: a device that neither completes nor fails.
  *
- * Accepted: the lock is held while a list is posted, which soft-RoCE does inside the system call, in milliseconds. A
+ * Accepted: the lock is held while a list is posted, which soft-RoCE does inside the system call, in milliseconds, and
+ * while at most a frame is copied from or to the caller's memory, page faults included: shutdown waits for either. A
  * data channel has one thread per side.
  */
 #include <poll.h>

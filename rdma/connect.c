@@ -10,7 +10,6 @@
  */
 #include "rdma/connect.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
 #include <poll.h>

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "rdma/absence.h"
 #include "rdma/cm.h"
 #include "transport/error.h"
 
@@ -184,8 +185,10 @@ enum godwit_err hint_no_rdma(int cause, struct godwit_error *error)
     if (cause == EACCES || cause == EPERM)
         return error_set_sys(error, GODWIT_ERR_SYSTEM, cause,
                              "cannot open /dev/infiniband/rdma_cm: give this user the right to read and write it");
-    return error_set(error, GODWIT_ERR_UNSUPPORTED,
-                     "this host has no RDMA device, or its kernel modules are not loaded: load the device's driver and "
-                     "rdma_ucm; for soft-RoCE: modprobe rdma_rxe rdma_ucm; rdma link add rxe0 type rxe netdev "
-                     "INTERFACE");
+    struct absence absence;
+    absence_probe("", &absence);
+    if (absence.uverbs)
+        return error_set(error, GODWIT_ERR_UNSUPPORTED,
+                         "the kernel's RDMA connection manager is not there: modprobe rdma_ucm");
+    return absence_error(&absence, error);
 }

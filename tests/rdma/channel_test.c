@@ -1,6 +1,7 @@
 /*
  * RDMA channels on the fake: their books, their credits, and what breaks them. The conformance list has what every
- * channel does. Closing a pair stops the fake, which ends the program when anything was left behind.
+ * channel does. Closing a pair stops the fake, which ends the program when anything was left behind. Long, because
+ * every way to break a channel is a case here.
  */
 #include <criterion/criterion.h>
 #include <poll.h>

@@ -1,6 +1,7 @@
 /*
  * Holds the fake to what devices, kernel and libraries do (and to the least helpful of it), so that it cannot drift
- * into kindness. The connection manager's part is fake_cm_test.c.
+ * into kindness. The connection manager's part is fake_cm_test.c. Long, because it is one list of rules, each with its
+ * test.
  */
 #include <criterion/criterion.h>
 #include <errno.h>
