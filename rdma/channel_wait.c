@@ -1,6 +1,4 @@
-/*
- * What comes back from the device, and the waiting for it: see the top of channel.c for who takes what.
- */
+/* What comes back from the device, and the waiting for it: see the top of channel.c for who takes what. */
 #include <assert.h>
 #include <poll.h>
 #include <unistd.h>
@@ -17,6 +15,7 @@ void rdma_kick(const struct rdma_channel *channel, enum side side)
     assert(n == sizeof one && "an eventfd that is drained takes a one");
     (void)n;
 }
+
 /* ---- completions ---- */
 
 static void take_sent(struct rdma_channel *channel, const struct ibv_wc *wc)
