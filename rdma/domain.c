@@ -11,6 +11,7 @@
  */
 #include "rdma/domain.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <netdb.h>
 #include <stdio.h>
@@ -81,8 +82,10 @@ static enum godwit_err find_device(struct rdma_domain *domain, const struct addr
 static void rdma_domain_free(struct domain *base)
 {
     struct rdma_domain *domain = (struct rdma_domain *)base;
-    if (domain->pd != NULL)
-        ibv_dealloc_pd(domain->pd); /* fails when the device is gone, and the kernel has freed it already */
+    /* Fails when the device is gone, and the kernel has freed it already. */
+    int rc = domain->pd != NULL ? ibv_dealloc_pd(domain->pd) : 0;
+    assert(rc != EBUSY && "registrations and queue pairs are freed before their domain");
+    (void)rc;
     cm_fini(&domain->cm);
     free(domain);
 }
@@ -154,7 +157,9 @@ static enum godwit_err rdma_import(struct domain *domain, const struct region_ke
 static void rdma_mr_free(struct mr *base)
 {
     struct rdma_mr *mr = (struct rdma_mr *)base;
-    ibv_dereg_mr(mr->mr); /* likewise */
+    int rc = ibv_dereg_mr(mr->mr); /* fails when the device is gone, likewise */
+    assert(rc != EBUSY && "no memory window is ever bound, so a registration can be ended");
+    (void)rc;
     free(mr);
 }
 

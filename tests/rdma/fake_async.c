@@ -47,6 +47,7 @@ unsigned fake_raise_async(enum ibv_event_type type)
     struct fake_qp *qp;
     struct fake_cq *cq;
     fake_enter();
+    fake.removed = fake.removed || type == IBV_EVENT_DEVICE_FATAL;
     LIST_FOREACH(qp, &fake.qps, link)
     {
         struct ibv_async_event event = {.event_type = type, .element.qp = &qp->ex.qp_base};

@@ -47,6 +47,8 @@ int ibv_dealloc_pd(struct ibv_pd *pd)
 {
     fake_enter();
     int err = fake_pd_free(pd);
+    if (!err && fake.removed)
+        err = EIO;
     fake_leave();
     return err;
 }
@@ -152,9 +154,10 @@ int ibv_dereg_mr(struct ibv_mr *base)
     FAKE_OF(base->pd, struct fake_pd, base)->users--;
     fake.pinned -= base->length;
     fake.living.mrs--;
+    int err = fake.removed ? EIO : 0;
     fake_leave();
     free(mr);
-    return 0;
+    return err;
 }
 
 struct fake_mr *fake_mr_by_lkey(uint32_t lkey)

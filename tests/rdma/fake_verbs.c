@@ -50,6 +50,7 @@ static void start(const struct fake_setup *setup)
     fake.next_id = 1;
     fake.next_port = 40000;
     fake.hole_at = FAKE_NEVER;
+    fake.removed = false;
     fake_devices_init();
 }
 

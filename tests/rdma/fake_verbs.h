@@ -164,7 +164,8 @@ void fake_cm_silent(bool silent);
 /*
  * Raises the event on every context that a caller or librdmacm has open; events of a queue pair (of a completion queue)
  * on each of these that lives. QP_FATAL and DEVICE_FATAL put queue pairs in error, CQ_ERR those that use the queue.
- * Returns how many events there were.
+ * Returns how many events there were. After DEVICE_FATAL ibv_dereg_mr and ibv_dealloc_pd do their work and say EIO, as
+ * those of a removed device do.
  */
 unsigned fake_raise_async(enum ibv_event_type event);
 
