@@ -8,7 +8,7 @@
 #include "rdma/sysfs.h"
 #include "transport/error.h"
 
-#define SOFT_ROCE "modprobe rdma_rxe; rdma link add rxe0 type rxe netdev eth0"
+#define SOFT_ROCE "modprobe -a rdma_rxe rdma_ucm; rdma link add rxe0 type rxe netdev eth0"
 
 /* depmod's index has a line per module, "path/to/name.ko[.xz]: what it needs". */
 static enum absence_module find_module(const char *root, const char *release, const char *name)

@@ -20,7 +20,7 @@ def all_devices_are_listed_or_the_lack_is_explained(t):
     t.expect(text.code == 1 and answer.code == 1, "none: exit 1", text, answer)
     t.expect(text.out == "" and len(text.errors) == 1, "none: one line", text)
     t.expect("/sys/class/infiniband" in text.err, "none: it says what is missing", text)
-    t.expect("modprobe rdma_rxe; rdma link add rxe0 type rxe netdev" in text.err, "none: and how to get one", text)
+    t.expect("modprobe -a rdma_rxe rdma_ucm; rdma link add rxe0 type rxe netdev" in text.err, "none: and how to get one", text)
     t.expect(devices == [] and hints[:1] == [text.errors[0].removeprefix("godwit: ")],
              "none: the object has an empty list and the same line", answer)
 

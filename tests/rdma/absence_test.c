@@ -55,7 +55,7 @@ Test(absence, a_kernel_with_soft_roce_is_not_told_to_be_replaced)
     put_modules(&tree, "kernel/x.ko:\nkernel/drivers/infiniband/sw/rxe/rdma_rxe.ko.xz: kernel/a.ko.xz\n");
     absence_probe(tree.root, &absence);
     cr_expect_eq(absence.rxe, ABSENCE_MODULE_THERE);
-    expect(&tree, "no RDMA support loaded", "or make a soft-RoCE device: modprobe rdma_rxe");
+    expect(&tree, "no RDMA support loaded", "or make a soft-RoCE device: modprobe -a rdma_rxe rdma_ucm");
 }
 
 Test(absence, support_without_a_device)
@@ -63,7 +63,7 @@ Test(absence, support_without_a_device)
     struct file_tree tree;
     file_tree_make(&tree);
     file_tree_put(&tree, "/sys/class/infiniband/", "");
-    expect(&tree, "/sys/class/infiniband is empty", "modprobe rdma_rxe");
+    expect(&tree, "/sys/class/infiniband is empty", "modprobe -a rdma_rxe rdma_ucm");
 }
 
 Test(absence, a_device_that_is_not_handed_to_programs)
