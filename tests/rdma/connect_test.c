@@ -463,7 +463,7 @@ static const struct {
     const char *words;
 } refusals[] = {
     {FAKE_CALL_CREATE_EVENT_CHANNEL, ENOENT, GODWIT_ERR_UNSUPPORTED, "rdma_ucm"},
-    {FAKE_CALL_CREATE_EVENT_CHANNEL, ENODEV, GODWIT_ERR_UNSUPPORTED, "modprobe"},
+    {FAKE_CALL_CREATE_EVENT_CHANNEL, ENODEV, GODWIT_ERR_UNSUPPORTED, "rdma_ucm"},
     {FAKE_CALL_CREATE_EVENT_CHANNEL, EACCES, GODWIT_ERR_SYSTEM, "/dev/infiniband/rdma_cm"},
     {FAKE_CALL_CREATE_ID, ENOMEM, GODWIT_ERR_NO_MEMORY, "identifier"},
     {FAKE_CALL_ALLOC_PD, ENOMEM, GODWIT_ERR_NO_MEMORY, "protection domain"},
