@@ -180,8 +180,10 @@ static void sabotage_channel_free(struct channel *channel)
 
 static const struct channel_ops sabotage_channel_ops = {
     .name = "sabotage",
+    .handshake = channel_handshake_wrapped,
     .send = sabotage_send,
     .recv = sabotage_recv,
+    .recv_some = channel_recv_one_byte,
     .put = sabotage_put,
     .get = channel_get_unsupported,
     .flush = sabotage_flush,

@@ -60,8 +60,10 @@ static void sink_free(struct channel *channel)
 
 static const struct channel_ops sink_channel_ops = {
     .name = "sink",
+    .handshake = channel_handshake_nothing,
     .send = sink_send,
     .recv = sink_recv,
+    .recv_some = channel_recv_one_byte,
     .put = sink_put,
     .get = channel_get_unsupported,
     .flush = sink_flush,

@@ -281,8 +281,10 @@ static void rdma_free(struct channel *base)
 
 const struct channel_ops rdma_channel_ops = {
     .name = "rdma",
+    .handshake = channel_handshake_nothing,
     .send = rdma_send,
     .recv = rdma_recv,
+    .recv_some = channel_recv_one_byte,
     .put = rdma_put,
     .get = rdma_get,
     .flush = rdma_flush,

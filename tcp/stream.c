@@ -193,6 +193,24 @@ enum godwit_err stream_recv(struct channel *channel, struct iovec *iov, unsigned
     return GODWIT_OK;
 }
 
+enum godwit_err stream_recv_some(struct channel *channel, void *buffer, size_t size, int timeout_ms, size_t *got)
+{
+    struct stream *stream = (struct stream *)channel;
+    if (atomic_load_explicit(&stream->shut, memory_order_acquire))
+        return GODWIT_ERR_CLOSED;
+    apply_timeout(stream->fd, SO_RCVTIMEO, timeout_ms, &stream->recv_timeout_ms);
+    ssize_t n;
+    do
+        n = recv(stream->fd, buffer, size, timeout_ms ? 0 : MSG_DONTWAIT);
+    while (n < 0 && errno == EINTR);
+    if (n > 0) {
+        *got = (size_t)n;
+        return GODWIT_OK;
+    }
+    enum godwit_err err = failure(stream, n < 0 ? errno : 0, false);
+    return n == 0 && err == GODWIT_ERR_RESET ? GODWIT_ERR_PEER_CLOSED : err;
+}
+
 void stream_shutdown(struct channel *channel)
 {
     struct stream *stream = (struct stream *)channel;

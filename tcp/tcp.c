@@ -8,8 +8,10 @@
 
 const struct channel_ops tcp_channel_ops = {
     .name = "tcp",
+    .handshake = channel_handshake_nothing,
     .send = stream_send,
     .recv = stream_recv,
+    .recv_some = stream_recv_some,
     .put = channel_put_unsupported,
     .get = channel_get_unsupported,
     .flush = channel_flush_nothing,
@@ -19,8 +21,10 @@ const struct channel_ops tcp_channel_ops = {
 
 const struct channel_ops unix_channel_ops = {
     .name = "unix",
+    .handshake = channel_handshake_nothing,
     .send = stream_send,
     .recv = stream_recv,
+    .recv_some = stream_recv_some,
     .put = channel_put_unsupported,
     .get = channel_get_unsupported,
     .flush = channel_flush_nothing,

@@ -17,6 +17,15 @@ static void assert_timeout(int timeout_ms)
     (void)timeout_ms;
 }
 
+enum godwit_err channel_handshake(struct channel *channel, int timeout_ms, struct godwit_error *error)
+{
+    assert(channel && "handshake on no channel");
+    assert_timeout(timeout_ms);
+    enum godwit_err err = channel->ops->handshake(channel, timeout_ms, error);
+    assert((!err || !error || (error->code == err && error->text[0])) && "a failure says why");
+    return err;
+}
+
 enum godwit_err channel_send(struct channel *channel, const void *head, size_t head_size, const struct iovec *payload,
                              unsigned count, int timeout_ms)
 {
@@ -42,6 +51,18 @@ enum godwit_err channel_recv_exact(struct channel *channel, void *buffer, size_t
 {
     struct iovec iov = {.iov_base = buffer, .iov_len = size};
     return channel_recv(channel, &iov, 1, timeout_ms);
+}
+
+enum godwit_err channel_recv_some(struct channel *channel, void *buffer, size_t size, int timeout_ms, size_t *got)
+{
+    assert(channel && buffer && size && "recv of nothing");
+    assert_timeout(timeout_ms);
+    size_t had = 0;
+    enum godwit_err err = channel->ops->recv_some(channel, buffer, size, timeout_ms, &had);
+    assert((err || (had && had <= size)) && "success brings something");
+    if (!err)
+        *got = had;
+    return err;
 }
 
 /* Sums that overflow are ranges that leave: offset + size is never computed. */
@@ -145,6 +166,13 @@ uint32_t channel_queue_pair(const struct channel *channel)
     return innermost(channel)->queue_pair;
 }
 
+const struct channel_security *channel_security(const struct channel *channel)
+{
+    while (channel->wrapped && !channel->security.version[0])
+        channel = channel->wrapped;
+    return &channel->security;
+}
+
 const char *channel_detail(const struct channel *channel)
 {
     channel = innermost(channel);
@@ -154,6 +182,8 @@ const char *channel_detail(const struct channel *channel)
 void channel_set_detail(struct channel *channel, const char *text)
 {
     int none = 0;
+    while (channel->wrapped)
+        channel = channel->wrapped;
     if (!atomic_compare_exchange_strong(&channel->detailed, &none, 1))
         return;
     snprintf(channel->detail, sizeof channel->detail, "%s", text);
@@ -271,6 +301,24 @@ enum godwit_err transport_domain(const struct transport *transport, const struct
     if (!err)
         *out = made;
     return err;
+}
+
+enum godwit_err channel_handshake_nothing(struct channel *channel, int timeout_ms, struct godwit_error *error)
+{
+    (void)channel, (void)timeout_ms, (void)error;
+    return GODWIT_OK;
+}
+
+enum godwit_err channel_handshake_wrapped(struct channel *channel, int timeout_ms, struct godwit_error *error)
+{
+    return channel_handshake(channel->wrapped, timeout_ms, error);
+}
+
+enum godwit_err channel_recv_one_byte(struct channel *channel, void *buffer, size_t size, int timeout_ms, size_t *got)
+{
+    (void)size;
+    *got = 1;
+    return channel_recv_exact(channel, buffer, 1, timeout_ms);
 }
 
 enum godwit_err channel_put_unsupported(struct channel *channel, const struct mr *mr, uint64_t mr_offset,

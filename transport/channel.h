@@ -19,7 +19,7 @@
  * call that was refused because of its arguments. A send, or a recv after its first byte, that makes no progress is
  * STALLED (TIMEOUT for a send that had not begun). More iovs than limits->max_iov are INVALID, never split.
  *
- *   connect/accept -> open -> (shutdown) -> free
+ *   connect/accept -> handshake of what was accepted -> open -> (shutdown) -> free
  *
  * Introductions. A one-sided transport ties a connection to a domain, and lets the listening side decide before the
  * connection exists: the connecting side shows a ticket, the listener's owner looks at it and names the domain on its
@@ -59,6 +59,14 @@ struct channel_limits {
 };
 
 /*
+ * Completes what accept began, where two sides have to agree on keys before anything can be said: TLS. Other channels
+ * have nothing to do. timeout_ms is for all of it. Only on accepted channels, before any other call; connect has done
+ * it. TIMEOUT, NOT_ADMITTED for a peer that must not come in, PROTOCOL for one that does something else; after any
+ * failure the channel can only be freed.
+ */
+enum godwit_err channel_handshake(struct channel *channel, int timeout_ms, struct godwit_error *error);
+
+/*
  * Sends head, then the payload iovs in order. head is consumed when send returns; payload memory may be referenced
  * until the next flush (or free). Success says the bytes were taken, not that they arrived.
  */
@@ -70,6 +78,9 @@ enum godwit_err channel_recv(struct channel *channel, struct iovec *iov, unsigne
 
 /* One buffer: channel_recv of a single iov. */
 enum godwit_err channel_recv_exact(struct channel *channel, void *buffer, size_t size, int timeout_ms);
+
+/* At least one byte and at most size, which is not 0: what is there. For whoever reads ahead into a buffer. */
+enum godwit_err channel_recv_some(struct channel *channel, void *buffer, size_t size, int timeout_ms, size_t *got);
 
 /*
  * Queues a copy of size bytes from mr at mr_offset to remote at remote_offset. The memory may be read at any time until
@@ -106,6 +117,14 @@ const char *channel_detail(const struct channel *channel);
 /* Device and connection for statistics, such as "rxe0" and its queue pair; "" and 0 where there is none. */
 const char *channel_device(const struct channel *channel);
 uint32_t channel_queue_pair(const struct channel *channel);
+
+/* How what is said on a channel is kept from others; all of it constant once the channel is open. */
+struct channel_security {
+    char version[8]; /* "TLS1.3"; "" where nothing protects it */
+    char cipher[24]; /* "AES-256-GCM" */
+    bool kernel_sends, kernel_receives; /* the kernel, not the library, does that direction's records */
+};
+const struct channel_security *channel_security(const struct channel *channel);
 
 /* Who connects, to whom it may concern. */
 struct introduction {

@@ -4,8 +4,10 @@
  * once.
  *
  * For each op, beyond what channel.h promises to users:
+ *   handshake may block; one thread, before any other op but shutdown; ops that need none use channel_handshake_nothing
  *   send      may block; sending thread; borrows head for the call and payload until flush; never partial on success
  *   recv      may block; receiving thread; buffers are the caller's throughout; never partial on success
+ *   recv_some as recv, but content with a part; channel_recv_one_byte where the transport can do no better
  *   put, get  may block for queue space; sending thread; memory stays the caller's; ranges were checked by the wrapper
  *   flush     may block; sending thread
  *   shutdown  must not block; any thread, repeatedly; called at least once before free
@@ -22,9 +24,11 @@ enum { CHANNEL_NAME_MAX = ADDRESS_TEXT_MAX };
 
 struct channel_ops {
     const char *name;
+    enum godwit_err (*handshake)(struct channel *channel, int timeout_ms, struct godwit_error *error);
     enum godwit_err (*send)(struct channel *channel, const void *head, size_t head_size, const struct iovec *payload,
                             unsigned count, int timeout_ms);
     enum godwit_err (*recv)(struct channel *channel, struct iovec *iov, unsigned count, int timeout_ms);
+    enum godwit_err (*recv_some)(struct channel *channel, void *buffer, size_t size, int timeout_ms, size_t *got);
     enum godwit_err (*put)(struct channel *channel, const struct mr *mr, uint64_t mr_offset,
                            const struct remote *remote, uint64_t remote_offset, uint64_t size);
     enum godwit_err (*get)(struct channel *channel, const struct mr *mr, uint64_t mr_offset,
@@ -38,17 +42,18 @@ struct channel {
     const struct channel_ops *ops;
     struct channel_limits limits;
     char name[CHANNEL_NAME_MAX];
-    const struct channel *wrapped; /* NULL, or the channel that knows what follows */
+    struct channel *wrapped; /* NULL, or the channel that knows what follows */
     char local_host[ADDRESS_HOST_MAX + 1], peer_host[ADDRESS_HOST_MAX + 1];
     char device[64];
     uint32_t queue_pair;
+    struct channel_security security;
 
     /* Written once, by channel_set_detail; detailed is its release. */
     char detail[CHANNEL_DETAIL_MAX];
     atomic_int detailed; /* 0 not, 1 being written, 2 written */
 };
 
-/* Any thread. Only the first detail counts: what comes later is mostly its consequence. */
+/* Any thread; of a channel that wraps, it is what the wrapped one will say. Only the first detail counts: what comes later is mostly its consequence. */
 void channel_set_detail(struct channel *channel, const char *text);
 
 struct listener_ops {
@@ -102,6 +107,10 @@ struct transport_ops {
                               struct godwit_error *error);
 };
 
+enum godwit_err channel_handshake_nothing(struct channel *channel, int timeout_ms, struct godwit_error *error);
+/* Of a wrapper that has no handshake of its own. */
+enum godwit_err channel_handshake_wrapped(struct channel *channel, int timeout_ms, struct godwit_error *error);
+enum godwit_err channel_recv_one_byte(struct channel *channel, void *buffer, size_t size, int timeout_ms, size_t *got);
 enum godwit_err channel_put_unsupported(struct channel *channel, const struct mr *mr, uint64_t mr_offset,
                                         const struct remote *remote, uint64_t remote_offset, uint64_t size);
 enum godwit_err channel_get_unsupported(struct channel *channel, const struct mr *mr, uint64_t mr_offset,

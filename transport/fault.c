@@ -187,6 +187,25 @@ static enum godwit_err fault_recv(struct channel *channel, struct iovec *iov, un
     return after_pieces(fault, err, fault->received.at != start);
 }
 
+static enum godwit_err fault_recv_some(struct channel *channel, void *buffer, size_t size, int timeout_ms, size_t *got)
+{
+    struct fault_channel *fault = (struct fault_channel *)channel;
+    struct stream_position *position = &fault->received;
+    enum godwit_err err = begin(fault, FAULT_RECV);
+    if (err)
+        return err;
+    uint64_t most = piece(fault, position, size);
+    if (!most)
+        return cut(fault);
+    err = channel_recv_some(fault->inner, buffer, most, timeout_ms, got);
+    if (err)
+        return unless_cut(fault, err);
+    if (flips_here(position))
+        *(uint8_t *)buffer ^= (uint8_t)(1u << position->flip % 8);
+    position->at += *got;
+    return GODWIT_OK;
+}
+
 /* The size of one inner put or get: the chunk, rounded up to what the channel allows. */
 static uint64_t one_sided_step(const struct fault_channel *fault, uint64_t left)
 {
@@ -243,8 +262,10 @@ static void fault_free(struct channel *channel)
 
 static const struct channel_ops fault_channel_ops = {
     .name = "fault",
+    .handshake = channel_handshake_wrapped,
     .send = fault_send,
     .recv = fault_recv,
+    .recv_some = fault_recv_some,
     .put = fault_put,
     .get = fault_get,
     .flush = fault_flush,

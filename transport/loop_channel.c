@@ -451,8 +451,10 @@ static void loop_free(struct channel *channel)
 
 static const struct channel_ops loop_channel_ops = {
     .name = "loop",
+    .handshake = channel_handshake_nothing,
     .send = loop_send,
     .recv = loop_recv,
+    .recv_some = channel_recv_one_byte,
     .put = loop_put,
     .get = loop_get,
     .flush = loop_flush,

@@ -330,6 +330,29 @@ static void two_directions_flow_at_once(struct pair *pair)
     }
 }
 
+static void recv_some_brings_what_is_there(struct pair *pair)
+{
+    char got[64];
+    size_t size = 0;
+    cr_assert_eq(channel_recv_some(pair->b, got, sizeof got, 20, &size), GODWIT_ERR_TIMEOUT);
+    cr_assert_eq(size, 0, "nothing came, nothing was written");
+    send_text(pair->a, "some and more");
+    size_t all = 0;
+    while (all < 4) {
+        enum godwit_err err = channel_recv_some(pair->b, got + all, 4 - all, 5000, &size);
+        cr_assert_eq(err, GODWIT_OK, "%s", godwit_err_text(err));
+        cr_assert(size >= 1 && size <= 4 - all, "%zu bytes", size);
+        all += size;
+    }
+    cr_assert_eq(memcmp(got, "some", 4), 0);
+    expect_text(pair->b, " and more");
+    channel_shutdown(pair->a);
+    enum godwit_err err = channel_recv_some(pair->b, got, sizeof got, 5000, &size);
+    cr_assert_eq(err, GODWIT_ERR_PEER_CLOSED, "%s", godwit_err_text(err));
+    channel_shutdown(pair->b);
+    cr_assert_eq(channel_recv_some(pair->b, got, sizeof got, 5000, &size), GODWIT_ERR_CLOSED);
+}
+
 static void flush_lets_sent_memory_be_reused(struct pair *pair)
 {
     char memory[] = "original";
@@ -382,6 +405,7 @@ const struct conformance_case stream_cases[] = {
     {"send times out when nobody reads", send_times_out_when_nobody_reads, CASE_CONNECTED},
     {"back-pressure blocks and recovers", back_pressure_blocks_and_recovers, CASE_CONNECTED},
     {"two directions flow at once", two_directions_flow_at_once, CASE_CONNECTED},
+    {"recv some brings what is there", recv_some_brings_what_is_there, CASE_CONNECTED},
     {"flush lets sent memory be reused", flush_lets_sent_memory_be_reused, CASE_CONNECTED},
     {"head may be reused at once", head_may_be_reused_at_once, CASE_CONNECTED},
     {"one-sided access is there or refused", one_sided_access_is_there_or_refused, CASE_CONNECTED},

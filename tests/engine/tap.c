@@ -156,8 +156,10 @@ static void tap_free(struct channel *channel)
 
 static const struct channel_ops tap_channel_ops = {
     .name = "tap",
+    .handshake = channel_handshake_wrapped,
     .send = tap_send,
     .recv = tap_recv,
+    .recv_some = channel_recv_one_byte,
     .put = tap_put,
     .get = tap_get,
     .flush = tap_flush,

@@ -70,8 +70,10 @@ static void pretend_free(struct channel *channel)
 
 static const struct channel_ops pretend_channel_ops = {
     .name = "pretend",
+    .handshake = channel_handshake_nothing,
     .send = pretend_send,
     .recv = pretend_recv,
+    .recv_some = channel_recv_one_byte,
     .put = pretend_put,
     .get = channel_get_unsupported,
     .flush = pretend_flush,

@@ -58,8 +58,10 @@ static void note_free(struct channel *channel)
 
 static const struct channel_ops note_ops = {
     .name = "note",
+    .handshake = channel_handshake_nothing,
     .send = note_send,
     .recv = note_recv,
+    .recv_some = channel_recv_one_byte,
     .put = note_put,
     .get = note_get,
     .flush = note_flush,
