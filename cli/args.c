@@ -144,7 +144,8 @@ static enum godwit_err set_option(const struct arg_command *command, const struc
     if (!(option->side & command->side))
         return wrong(error, "--%s is no option of godwit %s: give it to godwit %s", typed->name, command->name,
                      command->other_side);
-    if (!typed->value || !*typed->value)
+    bool may_be_empty = option->kind == GODWIT_OPTION_TEXT;
+    if (!typed->value || (!*typed->value && !may_be_empty))
         return wrong(error, "--%s needs a value: --%s VALUE (godwit %s --help shows its range)", typed->name,
                      typed->name, command->name);
     enum godwit_err err = godwit_options_set(command->options, option->name, typed->value, error);

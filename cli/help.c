@@ -107,22 +107,34 @@ static const char *value_name(const struct godwit_option *option)
         return "BYTES";
     case GODWIT_OPTION_ENUM:
         return "NAME";
+    case GODWIT_OPTION_TEXT:
+        return "TEXT";
     case GODWIT_OPTION_COUNT:
         break;
     }
     return "N";
 }
 
+static void describe_values(const struct godwit_option *option, char *text, size_t size)
+{
+    char names[HELP_TEXT_MAX];
+    switch (option->kind) {
+    case GODWIT_OPTION_ENUM:
+        join(option->values, ", ", names, sizeof names);
+        snprintf(text, size, "One of %.700s; default %s", names, option->values[option->standard]);
+        break;
+    case GODWIT_OPTION_TEXT:
+        snprintf(text, size, "Default %s", *option->standard_text ? option->standard_text : "none");
+        break;
+    default:
+        describe_range(option, text, size);
+    }
+}
+
 static void put_option(FILE *out, const struct godwit_option *option)
 {
     char range[HELP_TEXT_MAX], text[HELP_TEXT_MAX];
-    if (option->kind == GODWIT_OPTION_ENUM) {
-        char names[HELP_TEXT_MAX];
-        join(option->values, ", ", names, sizeof names);
-        snprintf(range, sizeof range, "One of %.700s; default %s", names, option->values[option->standard]);
-    } else {
-        describe_range(option, range, sizeof range);
-    }
+    describe_values(option, range, sizeof range);
     bool has_alias = strcmp(option->name, args_option_name("channels")) == 0;
     snprintf(text, sizeof text, "%.400s. %.560s%s", option->summary, range, has_alias ? "; short: --channels" : "");
     put_entry(out, option->name, value_name(option), text);
@@ -168,14 +180,14 @@ void help_command(FILE *out, const struct arg_command *command)
         for (unsigned i = 0; i < command->groups[g].count; i++)
             put_spec(out, &command->groups[g].specs[i]);
     }
-    put_options(out, "Migration, to be given alike on both sides:", command->side, GODWIT_SIDE_BOTH, false);
+    put_options(out, "Migration, both sides:", command->side, GODWIT_SIDE_BOTH, false);
     put_options(out, "Migration, source:", command->side, GODWIT_SIDE_SOURCE, false);
     put_options(out, "Migration, destination:", command->side, GODWIT_SIDE_DESTINATION, false);
     put_options(out, "Unstable and for tests:", command->side, GODWIT_SIDE_BOTH, true);
     if (!command->side)
         return;
-    fputs("\nSizes and rates take K, M, G, T (binary), times take ms or s. Names, units, ranges and defaults\n"
-          "are QEMU's where QEMU has the option.\n",
+    fputs("\nSizes and rates take K, M, G, T (binary), times take ms or s, an empty TEXT is the default.\n"
+          "Names, units, ranges and defaults are QEMU's where QEMU has the option.\n",
           out);
 }
 

@@ -53,6 +53,13 @@ REFUSED = [
     (["recv", "tcp:127.0.0.1:0", "--dump", "a", "--discard"], "use one"),
     (["recv", "tcp:127.0.0.1:0", "--guest", "process", "--discard"], "leave"),
     (["recv", "tcp:127.0.0.1:0", "--max-bandwidth", "1G"], "godwit send"),
+    (["recv", "tcp:127.0.0.1:0", "--tls-hostname", "name"], "godwit send"),
+    (["send", "tcp:127.0.0.1:1", "--tls-authz", "CN=*"], "godwit recv"),
+    (["send", "tcp:127.0.0.1:1", "--tls-creds"], "needs a value"),
+    (["send", "tcp:127.0.0.1:1", "--tls-creds", "--json"], "needs a value"),
+    (["send", "tcp:127.0.0.1:1", "--tls-creds", "/etc\n"], "control character"),
+    (["send", "tcp:127.0.0.1:1", "--tls-creds", "x" * 5000], "0 to 4096"),
+    (["send", "tcp:127.0.0.1:1", "--tls-required="], "needs a value"),
     (["device"], "did you mean 'devices'"),
     (["devices", "--jsn"], "did you mean --json"),
     (["devices", "--channels", "2"], "devices --help"),
@@ -75,6 +82,12 @@ def an_error_of_usage_prints_no_object(t):
     t.expect(answer.code == 2 and answer.out == "" and len(answer.errors) == 1, "with --json too", answer)
 
 
+def an_empty_text_is_off(t):
+    for words in (["--tls-creds", ""], ["--tls-creds="], ["--tls-creds", "/nowhere", "--tls-creds", ""]):
+        answer = t.tool.run("send", f"unix:{t.scratch}/nobody", "--ram", "1M", "--connect-timeout", "1ms", *words, limit=20)
+        t.expect(answer.code == 1 and "nothing listens" in answer.err, " ".join(words) + ": a good command line", answer)
+
+
 def help_is_complete(t):
     answer = t.tool.run()
     t.expect(answer.code == 2 and answer.out == "" and "usage" in answer.err, "no arguments: usage, exit 2", answer)
@@ -86,6 +99,7 @@ def help_is_complete(t):
     text = t.tool.run("demo", "--help").out
     for name in ("multifd-channels", "max-bandwidth", "downtime-limit", "connect-timeout", "x-fault", "ram", "hot-set"):
         t.expect(f"--{name} " in text, f"--help knows --{name}")
+    t.expect("--tls-username TEXT" in text and "Default qemu" in text, "--help knows texts and their defaults")
     t.expect("--max-bandwidth" not in t.tool.run("recv", "--help").out, "recv --help leaves the source's options out")
 
 
@@ -94,4 +108,5 @@ def version_is_told(t):
     t.expect(answer.code == 0 and re.fullmatch(r"godwit \d+\.\d+\.\d+\n", answer.out), "one line", answer)
 
 
-CASES = [wrong_words_are_refused, an_error_of_usage_prints_no_object, help_is_complete, version_is_told]
+CASES = [wrong_words_are_refused, an_error_of_usage_prints_no_object, an_empty_text_is_off, help_is_complete,
+         version_is_told]

@@ -5,11 +5,23 @@
 
 #include "tests/fuzz/fuzz.h"
 
+static void check_text(const struct godwit_options *options, const struct godwit_option *option)
+{
+    const char *text = godwit_options_get_text(options, option->name);
+    fuzz_require(strlen(text) <= option->max, "a text is within its range");
+    for (; *text != 0; text++)
+        fuzz_require((unsigned char)*text >= ' ' && *text != 0x7f, "a text has no control characters");
+}
+
 static void check(const struct godwit_options *options)
 {
     unsigned count;
     const struct godwit_option *table = godwit_option_table(&count);
     for (unsigned i = 0; i < count; i++) {
+        if (table[i].kind == GODWIT_OPTION_TEXT) {
+            check_text(options, &table[i]);
+            continue;
+        }
         uint64_t value = godwit_options_get(options, table[i].name);
         fuzz_require(value >= table[i].min && value <= table[i].max, "a value is within its range");
     }
