@@ -32,10 +32,11 @@ MAY_INCLUDE = {
 }
 TRANSPORTS = {"tcp", "rdma", "file"}
 CHOOSES_TRANSPORTS = "engine/transports.c"
-# Where system headers of a kind may be included, tests apart: a folder, or one file (the yardstick goes around the library).
+# Where system headers of a kind may be included, tests apart: a folder, or one file (the yardsticks go around the library).
 SYSTEM_HEADERS = [
     ("socket headers stay in tcp and rdma",
-     re.compile(r"(sys/(socket|un)|netinet/.*|arpa/inet|netdb|net/if|ifaddrs)\.h$"), {"tcp", "rdma", "perf/bare_copy.c"}),
+     re.compile(r"(sys/(socket|un)|netinet/.*|arpa/inet|netdb|net/if|ifaddrs)\.h$"),
+     {"tcp", "rdma", "perf/yardstick.c", "perf/bare_copy.c"}),
     ("verbs headers stay in rdma", re.compile(r"(infiniband/.*|rdma/rdma_.*)\.h$"), {"rdma"}),
     ("GnuTLS headers stay in tcp", re.compile(r"gnutls/.*"), {"tcp"}),
 ]
@@ -182,6 +183,7 @@ FIXTURES = [
     ("rdma/connect.c", '#include <rdma/rdma_cma.h>\n#include <netdb.h>\n#include "rdma/rdma.h"\n', None),
     ("tcp/tcp.c", "#include <gnutls/gnutls.h>\n#include <sys/un.h>\n", None),
     ("perf/bare_copy.c", "#include <sys/socket.h>\n#include <netinet/tcp.h>\n", None),
+    ("perf/yardstick.c", "#include <sys/socket.h>\n#include <netinet/tcp.h>\n", None),
     ("tests/full.c", "\n" * 1000, None),
 ]
 HEADERS = ["cli/cli.h", "engine/engine.h", "file/file.h", "guest/guest.h", "include/godwit/error.h", "multifd/batch.h",
