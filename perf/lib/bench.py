@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 from child import Child
@@ -62,8 +63,9 @@ def _child_setup():
 class Process(Child):
     """A child that dies with us, and whose end is a good one or a failure of the benchmark."""
 
-    def __init__(self, words):
-        super().__init__(words, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_child_setup)
+    def __init__(self, words, variables):
+        super().__init__(words, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_child_setup,
+                         env={**os.environ, **variables})
         self.usage = None
 
     @property
@@ -99,6 +101,7 @@ class Bench:
     def __init__(self, name, title, method, options):
         self.name, self.title, self.method, self.options = name, title, method, options
         self.children, self.undo = [], []
+        self.variables, self.watchers = {}, []
         self.scratch = None
         self.result = {"benchmark": name, "title": title, "date": datetime.date.today().isoformat(), "method": method,
                        "quick": options.quick, "machine": machine()}
@@ -127,8 +130,22 @@ class Bench:
         return path
 
     def start(self, *words):
-        self.children.append(Process(words))
+        self.children.append(Process(words, self.variables))
+        for started in self.watchers:
+            started.append(self.children[-1])
         return self.children[-1]
+
+    @contextmanager
+    def watched(self, **variables):
+        """The list of what is started within, which outlives stop(). It has these variables in its environment."""
+        before, started = self.variables, []
+        self.variables = {**before, **variables}
+        self.watchers.append(started)
+        try:
+            yield started
+        finally:
+            self.watchers.remove(started)
+            self.variables = before
 
     def run(self, *words, limit=600):
         child = self.start(*words)

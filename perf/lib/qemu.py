@@ -8,7 +8,7 @@ QEMU's qapi/migration.json, version 7.2.
 import json
 import socket
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bench import Failed
 
@@ -18,14 +18,22 @@ UNLIMITED = 10 ** 12  # bytes per second
 
 @dataclass
 class Way:
-    """How the memory travels. uri: where the destination listens; port 0 of TCP is any."""
+    """How the memory travels. uri: where the destination listens; port 0 of TCP is any. objects: -object words by side."""
     uri: str
     capabilities: list = field(default_factory=list)
     parameters: dict = field(default_factory=dict)
+    objects: dict = field(default_factory=dict)
 
 
 def multifd(channels):
     return Way("tcp:127.0.0.1:0", ["multifd"], {"multifd-channels": channels})
+
+
+def tls(way, certificates, priority):
+    """The same way, encrypted: certificates is a directory of them."""
+    objects = {side: f"tls-creds-x509,id=tls,dir={certificates},endpoint={endpoint},priority={priority}"
+               for side, endpoint in [("source", "client"), ("destination", "server")]}
+    return replace(way, parameters={**way.parameters, "tls-creds": "tls"}, objects=objects)
 
 
 def rdma(uri, pin_all):
@@ -102,6 +110,10 @@ def _start(bench, side, ram, backend, more):
     return child, Monitor(child, path)
 
 
+def _objects(way, side):
+    return ["-object", way.objects[side]] if side in way.objects else []
+
+
 def _set_up(monitor, way):
     on = [{"capability": name, "state": True} for name in ["events", *way.capabilities]]
     monitor.execute("migrate-set-capabilities", capabilities=on)
@@ -123,9 +135,10 @@ def migrate(bench, ram, source, destination, way, source_more=(), inspect=None):
     all is done and both still live. seconds, and whole-seconds with the setup: to the end at the destination."""
     started = []
     try:
-        target, incoming = _start(bench, "destination", ram, destination, ["-incoming", "defer"])
+        target, incoming = _start(bench, "destination", ram, destination,
+                                  ["-incoming", "defer", *_objects(way, "destination")])
         started.append(target)
-        origin, outgoing = _start(bench, "source", ram, source, source_more)
+        origin, outgoing = _start(bench, "source", ram, source, [*source_more, *_objects(way, "source")])
         started.append(origin)
         for monitor in (incoming, outgoing):
             _set_up(monitor, way)
