@@ -23,9 +23,10 @@ import chart  # noqa: E402
 import rate  # noqa: E402
 import stats  # noqa: E402
 import tap  # noqa: E402
+import tls  # noqa: E402
 
-BENCHMARKS = {"stream": 9, "sparse": 3, "rate": 2, "dispatch": 6, "netns": 4}  # name: results of a quick run
-IN_MACHINES = {"rdma": 10}
+BENCHMARKS = {"stream": 9, "sparse": 3, "rate": 2, "dispatch": 6, "netns": 4, "tls": 4}  # name: results of a quick run
+IN_MACHINES = {"rdma": 10, "tls --kernel": 6}  # the same, with the options that they take
 MISSING = 77
 
 
@@ -52,7 +53,9 @@ def quick(writer, root, build, name, expected):
     with tempfile.TemporaryDirectory(prefix="godwit-perf-test-") as top:
         scratch, out = Path(top) / "scratch", Path(top) / "out"
         scratch.mkdir()
-        words = [sys.executable, root / "perf" / f"{name}.py", "--quick", "--dir", scratch, "--out", out, "--build", build]
+        program, *more = name.split()
+        words = [sys.executable, root / "perf" / f"{program}.py", "--quick", *more, "--dir", scratch, "--out", out,
+                 "--build", build]
         done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         if done.returncode == MISSING:
             writer.skip(f"{name}: quick run", done.stderr.strip().splitlines()[-1])
@@ -60,13 +63,13 @@ def quick(writer, root, build, name, expected):
         details = done.stderr.splitlines()[-8:]
         if not writer.ok(done.returncode == 0, f"{name}: quick run", details):
             return
-        report = json.loads((out / f"{name}.json").read_text())
+        report = json.loads((out / f"{program}.json").read_text())
         count = results(report["samples"])
         writer.ok(count == expected, f"{name}: {expected} results", [f"{count} results"])
         tables = sum(line.startswith("| ---") for line in done.stdout.splitlines())
         writer.ok(tables == len(report["tables"]) > 0 and report["method"] in done.stdout,
                   f"{name}: the tables and the method are printed", done.stdout.splitlines())
-        writer.ok(is_chart(out / f"{name}.svg"), f"{name}: the chart is well formed")
+        writer.ok(is_chart(out / f"{program}.svg"), f"{name}: the chart is well formed")
         writer.ok(not left_behind(scratch), f"{name}: nothing is left behind", left_behind(scratch))
 
 
@@ -123,8 +126,23 @@ def calculations(writer):
     burst = [(t, n + (3 * 10 ** 6 if t >= 2.5 else 0)) for t, n in steady]
     windows = rate.evaluate(burst, 10 ** 8)["windows"]
     writer.ok(1.029 < max(windows) / 10 ** 8 < 1.031, "a burst of 3 % is seen in a window", [str(max(windows))])
+    writer.ok(compares({"bare": "A", "godwit": "A", "QEMU": "A", "plain": None}), "the same cipher everywhere is compared")
+    writer.ok(not compares({"bare": "A", "godwit": "A", "QEMU": "B"}), "different ciphers are not compared")
     svg = chart.bars("a < b", "s", "x", ["g"], {"one": [[1, 0.5, 2]], "two": [None]}, logarithmic=True)
     writer.ok(xml.etree.ElementTree.fromstring(svg) is not None and "a &lt; b" in svg, "names in charts are escaped")
+
+
+def compares(suites):
+    """Whether the benchmark of TLS goes on when its programs negotiate these."""
+    class Programs:
+        @staticmethod
+        def negotiated(who, channels):
+            return suites[who]
+    try:
+        tls.negotiated(Programs, [(who, 2) for who in suites])
+        return True
+    except bench.Failed:
+        return False
 
 
 def main(root, build, *names):
