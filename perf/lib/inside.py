@@ -18,12 +18,14 @@ LIMIT = 4 * 3600  # seconds
 MISSING = 77
 
 
-def measure(bench, memory, rdma=True):
-    """What the run inside printed. memory: the machine's, as of QEMU's -m. rdma: whether it has rxe0."""
+def measure(bench, memory, rdma=True, more=(), kernel_words=()):
+    """What the run inside printed. memory: the machine's, as of QEMU's -m. rdma: whether it has rxe0. more: words for the
+    run inside alone."""
     words = [sys.executable, Path(sys.argv[0]).resolve(), *sys.argv[1:], "--inside", "--dir", "/dev/shm",
-             "--build", bench.options.build.resolve()]
+             "--build", bench.options.build.resolve(), *more]
     try:
-        with Machine(memory=memory, rdma=rdma, build=bench.options.build, deadline=LIMIT) as machine:
+        with Machine(memory=memory, rdma=rdma, build=bench.options.build, deadline=LIMIT,
+                     kernel_words=kernel_words) as machine:
             said = bytearray()
 
             def pass_on(data):

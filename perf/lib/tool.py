@@ -10,13 +10,13 @@ def listen(bench, *words, prefix=(), uri="tcp:127.0.0.1:0"):
     return child, child.wait_for(r"listening on (\S+)", child.err)[1]
 
 
-def migrate(bench, memory, channels, receive=(), send=(), inspect=None, uri="tcp:127.0.0.1:0"):
+def migrate(bench, memory, channels, receive=(), send=(), inspect=None, uri="tcp:127.0.0.1:0", prefix=()):
     """Moves the file `memory` as an idle guest. seconds: from the first moment at which pages may be sent until the
     destination has said that it runs the guest. inspect(destination's pid) is called while its memory is there still;
-    without, user-seconds are those of both processes."""
+    without, user-seconds are those of both processes. prefix: what starts either of them."""
     once = [] if inspect else ["--once"]
-    destination, uri = listen(bench, *once, *receive, uri=uri)
-    source = bench.start(bench.program("cli/godwit"), "send", uri, "--json", "--guest", "idle", "--memory-from", memory,
+    destination, uri = listen(bench, *once, *receive, prefix=prefix, uri=uri)
+    source = bench.start(*prefix, bench.program("cli/godwit"), "send", uri, "--json", "--guest", "idle", "--memory-from", memory,
                          "--channels", channels, *send)
     try:
         report = json.loads(source.end())

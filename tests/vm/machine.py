@@ -50,7 +50,7 @@ KERNEL_COMMAND_LINE = "console=ttyS0 quiet panic=-1 mitigations=off nokaslr no_t
 
 class Machine:
     def __init__(self, name="vm", memory="2G", cpus=2, rdma=True, build=BUILD, cache=None, keep=(), scratch=None,
-                 deadline=900, verbose=False, wire=None, address="10.11.0.1"):
+                 deadline=900, verbose=False, wire=None, address="10.11.0.1", kernel_words=()):
         """
         name      its host name, and what messages call it
         memory    as of QEMU's -m
@@ -63,6 +63,7 @@ class Machine:
         deadline  seconds, all in all
         wire      a connected stream socket to another machine's; eth0 is at this end of it. wire.py makes pairs
         address   of rxe0, and so of both ends of a connection within the machine
+        kernel_words  more of its command line
         """
         self.name, self.address = name, address
         self._memory, self._cpus, self._rdma = memory, cpus, rdma
@@ -73,6 +74,7 @@ class Machine:
         self._deadline, self._verbose, self._wire = deadline, verbose, wire
         self._process = self._agent = self._timer = None
         self._expired = False
+        self._kernel_words = [KERNEL_COMMAND_LINE, *kernel_words]
 
     def __enter__(self):
         return self.start()
@@ -182,7 +184,7 @@ class Machine:
 
         words = ["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-name", self.name,
                  "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", self._cpus, "-m", self._memory,
-                 "-kernel", self._kernel.image, "-initrd", image, "-append", KERNEL_COMMAND_LINE,
+                 "-kernel", self._kernel.image, "-initrd", image, "-append", " ".join(self._kernel_words),
                  "-serial", "stdio",
                  "-chardev", f"socket,id=control,fd={control}", "-device", "virtio-serial-pci",
                  "-device", "virtserialport,chardev=control,nr=1", *shared("/", "root", "readonly=on")]
