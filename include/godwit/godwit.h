@@ -9,6 +9,7 @@
 #include <godwit/info.h>
 #include <godwit/migration.h>
 #include <godwit/options.h>
+#include <godwit/pki.h>
 #include <godwit/tracker.h>
 
 #endif

@@ -1,0 +1,52 @@
+/* Private to tcp/: several files that come into being together or not at all; and reading one back. */
+#ifndef TCP_PKI_FILES_H
+#define TCP_PKI_FILES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include <godwit/error.h>
+
+enum { PKI_FILES_MAX = 8 };
+
+enum pki_secrecy { PKI_PUBLIC, PKI_SECRET }; /* 0644, 0600 */
+
+struct pki_files {
+    const char *directory; /* borrowed */
+    int fd;
+    bool made;      /* the directory, by us */
+    bool published; /* all of it */
+    unsigned count;
+    struct {
+        const char *name; /* static storage */
+        bool linked;      /* it has its name */
+    } files[PKI_FILES_MAX];
+};
+
+/* Makes the directory if need be. Closed by pki_files_close() also after a failure. */
+enum godwit_err pki_files_open(struct pki_files *files, const char *directory, struct godwit_error *error);
+
+/* Is there a file of this name already? */
+bool pki_files_has(const struct pki_files *files, const char *name);
+
+/* Writes NAME.partial, down to the disk. data is not kept. */
+enum godwit_err pki_files_stage(struct pki_files *files, const char *name, enum pki_secrecy secrecy, const void *data,
+                                size_t size, struct godwit_error *error);
+
+/* Gives what is staged its names, in the order of staging. BUSY when one is taken: then none is given. */
+enum godwit_err pki_files_publish(struct pki_files *files, struct godwit_error *error);
+
+/* Unless all was published, removes what was made. */
+void pki_files_close(struct pki_files *files);
+
+/*
+ * Reads a whole PEM file; the caller gives it back with pki_files_forget(). INVALID when it is missing, unreasonably
+ * large, or secret and yet open to others than its owner.
+ */
+enum godwit_err pki_files_read(const char *directory, const char *name, enum pki_secrecy secrecy, char **data,
+                               size_t *size, struct godwit_error *error);
+
+/* Overwrites and frees. NULL allowed. */
+void pki_files_forget(char *data, size_t size);
+
+#endif
