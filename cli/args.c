@@ -193,12 +193,14 @@ static enum godwit_err parse_positional(const struct arg_command *command, const
 {
     if (text[0] == '-' && text[1])
         return wrong(error, "%s is no option: options begin with --, see godwit %s --help", text, command->name);
-    if (!command->takes_uri)
+    if (!command->takes_uri && !command->takes_directory)
         return wrong(error, "godwit %s takes no argument '%s': options begin with --", command->name, text);
-    if (result->uri)
-        return wrong(error, "one URI is enough: '%s' follows '%s'", text, result->uri);
-    result->uri = text;
-    return args_check_uri(text, error);
+    const char **operand = command->takes_uri ? &result->uri : &result->directory;
+    if (*operand)
+        return wrong(error, "one %s is enough: '%s' follows '%s'", command->takes_uri ? "URI" : "directory", text,
+                     *operand);
+    *operand = text;
+    return command->takes_uri ? args_check_uri(text, error) : GODWIT_OK;
 }
 
 enum godwit_err args_parse(const struct arg_command *command, int argc, char *const argv[], struct args_result *result,
@@ -228,6 +230,8 @@ enum godwit_err args_parse(const struct arg_command *command, int argc, char *co
     }
     if (command->takes_uri && !result->uri)
         return wrong(error, "godwit %s needs a URI: tcp:HOST:PORT, unix:PATH or rdma:HOST:PORT", command->name);
+    if (command->takes_directory && (!result->directory || !*result->directory))
+        return wrong(error, "godwit %s needs a directory", command->name);
     return GODWIT_OK;
 }
 

@@ -49,7 +49,8 @@ struct arg_command {
     const char *summary;
     struct arg_group groups[ARGS_GROUPS_MAX];
     unsigned group_count;
-    bool takes_uri;                /* exactly one positional argument, else none */
+    bool takes_uri;                /* exactly one positional argument, else none: an address */
+    bool takes_directory;          /* the same: a path */
     enum godwit_option_side side;  /* which of the library's options belong here; 0: none */
     const char *other_side;        /* the command that takes the rest of them; NULL when this one takes all */
     struct godwit_options *options; /* receives them; borrowed */
@@ -58,6 +59,7 @@ struct arg_command {
 struct args_result {
     bool help;       /* --help was given; nothing else is meaningful then */
     const char *uri; /* NULL unless the command takes one */
+    const char *directory; /* likewise; not empty */
 };
 
 /* argv[0] is the first argument after the command's name. Strings in settings and result point into argv. */

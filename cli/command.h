@@ -23,7 +23,7 @@ struct command {
     int (*run)(int argc, char *const argv[]); /* returns an enum command_exit */
 };
 
-extern const struct command demo_command, send_command, recv_command, devices_command;
+extern const struct command demo_command, send_command, recv_command, devices_command, pki_command;
 
 /*
  * Parses the arguments and serves --help. True: go on. False: *exit_code is the end, and what there was to say is said.

@@ -8,7 +8,8 @@
 #include "cli/help.h"
 #include "cli/nearest.h"
 
-static const struct command *const commands[] = {&demo_command, &send_command, &recv_command, &devices_command};
+static const struct command *const commands[] = {&demo_command, &send_command, &recv_command, &devices_command,
+                                                &pki_command};
 
 enum { COMMAND_COUNT = sizeof commands / sizeof *commands };
 

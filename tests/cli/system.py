@@ -22,6 +22,7 @@ import devices_cases  # noqa: E402
 import hostile_cases  # noqa: E402
 import kvm_cases  # noqa: E402
 import limit_cases  # noqa: E402
+import pki_cases  # noqa: E402
 import tap  # noqa: E402
 import transfer_cases  # noqa: E402
 import usage_cases  # noqa: E402
@@ -55,7 +56,7 @@ def main():
     arguments = parse_arguments()
     words = arguments.words
     writer = tap.Writer()
-    modules = [usage_cases, devices_cases, demo_cases, kvm_cases, transfer_cases, limit_cases, hostile_cases]
+    modules = [usage_cases, devices_cases, pki_cases, demo_cases, kvm_cases, transfer_cases, limit_cases, hostile_cases]
     if arguments.tracker or arguments.nobody:
         modules = [demo_cases, transfer_cases, limit_cases, hostile_cases]  # what words are refused is the same for all
     public = tempfile.TemporaryDirectory(prefix="godwit-cli-")

@@ -65,6 +65,15 @@ REFUSED = [
     (["devices", "--channels", "2"], "devices --help"),
     (["devices", "--max-bandwidth", "1G"], "devices --help"),
     (["devices", "mlx5_0"], "takes no argument"),
+    (["pki"], "needs a directory"),
+    (["pki", ""], "needs a directory"),
+    (["pki", "/nonexistent/a", "b"], "one directory"),
+    (["pki", "/nonexistent/a", "--hst", "b"], "did you mean --host"),
+    (["pki", "/nonexistent/a", "--days", "0"], "1 to 36500"),
+    (["pki", "/nonexistent/a", "--days", "36501"], "1 to 36500"),
+    (["pki", "/nonexistent/a", "--psk"], "--psk USER"),
+    (["pki", "/nonexistent/a", "--psk", "qemu", "--host", "b"], "leave --host"),
+    (["pki", "/nonexistent/a", "--max-bandwidth", "1G"], "pki --help"),
 ]
 
 
@@ -92,7 +101,7 @@ def help_is_complete(t):
     answer = t.tool.run()
     t.expect(answer.code == 2 and answer.out == "" and "usage" in answer.err, "no arguments: usage, exit 2", answer)
     for words in (["help"], ["--help"], ["help", "recv"], ["demo", "--help"], ["send", "--help"], ["recv", "--help"],
-                  ["devices", "--help"], ["demo", "--ram", "64M", "--help"]):
+                  ["devices", "--help"], ["pki", "--help"], ["demo", "--ram", "64M", "--help"]):
         answer = t.tool.run(*words)
         narrow = all(len(line) <= 100 for line in answer.out.splitlines())
         t.expect(answer.code == 0 and answer.err == "" and "usage" in answer.out and narrow, " ".join(words), answer)
