@@ -1,6 +1,8 @@
 /*
- * Private to tcp/: who may come in. A list of patterns for distinguished names in the form that GnuTLS and QEMU print
- * ("CN=host1,O=Example,C=GB", RFC 4514 without its reversal), with the wildcards * and ?. One that matches is enough.
+ * Private to tcp/: who may come in. A list of patterns for distinguished names in the form that QEMU compares: the parts
+ * in the order in which the certificate has them, which is mostly from the general to the special, "C=GB,O=Example,CN=host1"
+ * (RFC 4514, and so certtool and openssl -nameopt, turn them around). Wildcards are * (anything, commas too) and ? (one
+ * byte); letters are compared as they are. One pattern that matches is enough.
  *
  *   tls-authz = PATTERN[;PATTERN...]   the patterns
  *   tls-authz = file:PATH              a file with a pattern on each line; empty lines and lines that begin with # apart

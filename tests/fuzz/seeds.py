@@ -125,11 +125,23 @@ def written():
     yield "source", b"\x1f" + framed(ACCEPT, accept) + key
 
 
+def tls():
+    key = b"00112233445566778899aabbccddeeff"
+    for text in (b"qemu:" + key, b"qemu:" + key + b"\nalice:" + key.upper() + b" \r\n", b"# none\n\n#71656d75:" + key,
+                 b"a:" + key + b"\na:" + key, b"qemu:" + key[:-1], b"qemu:" + key * 32, b":" + key, b"qemu", b"#00:" + key):
+        yield "tls_psk", text
+    for how, text, name in ((0, b"CN=a,O=b", b"CN=a,O=b"), (0, b"CN=*;O=x", b"O=x"), (0, b"*a?b*", b"xaxbx"), (0, b" ; ", b""),
+                            (0, b"CN=a\\;b;c", b"CN=a\\;b"), (1, b"# who\nCN=a\r\n\n CN=b\\ \n", b"CN=a"), (1, b"#", b"#"),
+                            (0, b"**a*a*a*b", b"aaaaaaaaaaaaaaaa"), (0, b"file:/nonexistent", b"")):
+        yield "tls_authz", bytes([how]) + text + b"\0" + name
+
+
 def main(golden, corpus):
     seeds = list(written())
     for path in sorted(Path(golden).glob("*/*.hex")):
         kind, data = parse(path.read_text())
         seeds += from_vector(path.stem, kind, data)
+    seeds += tls()
     for number, (target, data) in enumerate(dict.fromkeys(seeds)):
         if len(data) <= 5000:
             folder = Path(corpus) / target
