@@ -1,8 +1,8 @@
 /*
- * `godwit pki`: certificates for TLS, or a pre-shared key, made by the library.
+ * `godwit pki`: certificates for TLS, or a pre-shared key, made by the library; or certificates taken back.
  *
  * Happy path: the files, and on stdout what they are good for and until when; exit 0. Failure modes: wrong words, names
- * and authorities are 2, anything else, such as a file that is there already, 1; one line on stderr, and no file.
+ * and authorities are 2, anything else, such as a file that is there already, 1; one line on stderr, and no new file.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -11,7 +11,7 @@
 #include "cli/command.h"
 
 struct pki_settings {
-    const char *host, *client, *authority, *psk;
+    const char *host, *client, *authority, *psk, *revoke;
     uint64_t days; /* 0: not given */
 };
 
@@ -28,13 +28,15 @@ static const struct arg_spec pki_specs[] = {
      .summary = "sign with the authority made in DIR2 by an earlier run, instead of making one"},
     {.name = "psk", .kind = ARG_TEXT, .offset = offsetof(struct pki_settings, psk), .value = "USER",
      .summary = "make keys.psk with a key for USER, and no certificates; unless told otherwise a source is user qemu"},
+    {.name = "revoke", .kind = ARG_TEXT, .offset = offsetof(struct pki_settings, revoke), .value = "FILE",
+     .summary = "put the certificate in FILE on the list ca-crl.pem of the authority in DIR, and make nothing"},
 };
 
 static const struct arg_command pki_args = {
     .name = "pki",
-    .synopsis = "DIR [--host NAME|IP[,...]] [--client NAME] [--days N] [--ca DIR2] [--psk USER]",
-    .summary = "Makes what tls-creds needs, in the layout of QEMU and libvirt: an authority, and the certificates of one "
-               "host. With --ca: those of a further host.",
+    .synopsis = "DIR [--host NAME|IP[,...]] [--client NAME] [--days N] [--ca DIR2] [--psk USER] [--revoke FILE]",
+    .summary = "Makes what tls-creds needs, in the layout of QEMU and libvirt: an authority, and the certificates of "
+               "one host. With --ca: those of a further host.",
     .groups = {{.title = "Certificates:", .specs = pki_specs, .count = sizeof pki_specs / sizeof *pki_specs}},
     .group_count = 1,
     .takes_directory = true,
@@ -57,7 +59,7 @@ static void print_set(const char *directory, const struct godwit_pki_set *set)
     printf("  ca-cert.pem                       %s authority '%s', until %s\n", set->new_authority ? "new" : "the",
            set->authority, authority_until);
     if (set->new_authority)
-        printf("  ca-key.pem                        signs for further hosts (--ca %s); whoever has it can pose as any\n",
+        printf("  ca-key.pem                        signs for further hosts (--ca %s); who has it can pose as any\n",
                directory);
     printf("  server-cert.pem, server-key.pem   for %s, until %s\n", set->host, until);
     printf("  client-cert.pem, client-key.pem   as CN=%s, until %s\n", set->client, until);
@@ -88,6 +90,38 @@ static enum godwit_err make_psk(const char *directory, const char *user, struct 
     return err;
 }
 
+static enum godwit_err take_back(const char *directory, const char *certificate, struct godwit_error *error)
+{
+    enum godwit_err err = godwit_pki_revoke(directory, certificate, (int64_t)time(NULL), error);
+    if (!err)
+        printf("in %s:\n  ca-crl.pem   revokes %s, on every host that this file is taken to\n", directory, certificate);
+    return err;
+}
+
+/* False: said. */
+static bool goes_together(const struct pki_settings *settings)
+{
+    bool certificates = settings->host || settings->client || settings->authority || settings->days;
+    if (settings->psk && settings->revoke)
+        command_complain("--psk makes a key, --revoke takes back a certificate: use one");
+    else if (settings->psk && certificates)
+        command_complain("--psk makes a key and no certificates: leave --host, --client, --days and --ca");
+    else if (settings->revoke && certificates)
+        command_complain("--revoke makes no certificates: leave --host, --client, --days and --ca");
+    else
+        return true;
+    return false;
+}
+
+static enum godwit_err act(const char *directory, const struct pki_settings *settings, struct godwit_error *error)
+{
+    if (settings->psk)
+        return make_psk(directory, settings->psk, error);
+    if (settings->revoke)
+        return take_back(directory, settings->revoke, error);
+    return make_certificates(directory, settings, error);
+}
+
 static int pki_run(int argc, char *const argv[])
 {
     struct pki_settings settings = {0};
@@ -97,14 +131,11 @@ static int pki_run(int argc, char *const argv[])
     int code = COMMAND_FAILED;
     if (!command_begin(&args, argc, argv, &result, &code))
         return code;
-    if (settings.psk && (settings.host || settings.client || settings.authority || settings.days)) {
-        command_complain("--psk makes a key and no certificates: leave --host, --client, --days and --ca");
+    if (!goes_together(&settings))
         return COMMAND_USAGE;
-    }
 
     struct godwit_error error = {0};
-    enum godwit_err err = settings.psk ? make_psk(result.directory, settings.psk, &error)
-                                       : make_certificates(result.directory, &settings, &error);
+    enum godwit_err err = act(result.directory, &settings, &error);
     if (err) {
         command_complain("%s", error.text);
         return err == GODWIT_ERR_INVALID ? COMMAND_USAGE : COMMAND_FAILED;

@@ -12,6 +12,7 @@
 #include <gnutls/crypto.h>
 
 #include "tcp/pki_authority.h"
+#include "tcp/pki_crl.h"
 #include "transport/error.h"
 
 #define KEYS_PSK "keys.psk"
@@ -136,15 +137,16 @@ static enum godwit_err stage(const struct set_identities *from, struct pki_files
     return err ? err : pki_authority_stage(&from->authority, files, error);
 }
 
-/* A directory of both kinds would be refused by whoever uses it. */
-static enum godwit_err open_for(struct pki_files *files, const char *directory, const char *other_kind,
+/* None of the others (NULL terminated) may be there: whoever uses the directory would refuse the mixture. */
+static enum godwit_err open_for(struct pki_files *files, const char *directory, const char *const others[],
                                 struct godwit_error *error)
 {
     enum godwit_err err = pki_files_open(files, directory, error);
-    if (!err && pki_files_has(files, other_kind))
-        return error_set(error, GODWIT_ERR_INVALID,
-                         "%s holds %s: certificates and pre-shared keys do not go together, give another directory",
-                         directory, other_kind);
+    for (; !err && *others; others++)
+        if (pki_files_exist(directory, *others))
+            err = error_set(error, GODWIT_ERR_INVALID,
+                            "%s holds %s, which does not go together with this: give another directory", directory,
+                            *others);
     return err;
 }
 
@@ -152,6 +154,7 @@ enum godwit_err godwit_pki_make(const char *directory, const struct godwit_pki *
                                 struct godwit_error *error)
 {
     struct pki_names names;
+    static const char *const others[] = {KEYS_PSK, PKI_CA_CRL, NULL}; /* the list of another authority */
     struct godwit_pki_set made = {0};
     struct set_identities identities = {0};
     struct pki_files files = {.fd = -1};
@@ -161,7 +164,7 @@ enum godwit_err godwit_pki_make(const char *directory, const struct godwit_pki *
     if (!err)
         err = make_identities(pki, &names, &made, &identities, error);
     if (!err)
-        err = open_for(&files, directory, KEYS_PSK, error);
+        err = open_for(&files, directory, others, error);
     if (!err)
         err = stage(&identities, &files, error);
     if (!err)
@@ -193,6 +196,7 @@ static enum godwit_err stage_psk(struct pki_files *files, const char *user, stru
 
 enum godwit_err godwit_pki_make_psk(const char *directory, const char *user, struct godwit_error *error)
 {
+    static const char *const others[] = {PKI_CA_CERT, NULL};
     struct pki_files files = {.fd = -1};
     enum godwit_err err = check_directory(directory, error);
     size_t length = user ? strlen(user) : 0;
@@ -201,11 +205,30 @@ enum godwit_err godwit_pki_make_psk(const char *directory, const char *user, str
                         "user: '%s' is no user name: use 1 to %d letters, digits and . _ - @ /", user ? user : "",
                         PSK_USER_MAX);
     if (!err)
-        err = open_for(&files, directory, PKI_CA_CERT, error);
+        err = open_for(&files, directory, others, error);
     if (!err)
         err = stage_psk(&files, user, error);
     if (!err)
         err = pki_files_publish(&files, error);
     pki_files_close(&files);
+    return err;
+}
+
+enum godwit_err godwit_pki_revoke(const char *authority, const char *certificate, int64_t now,
+                                  struct godwit_error *error)
+{
+    struct pki_authority signer = {0};
+    struct pki_files files = {.fd = -1};
+    enum godwit_err err = check_directory(authority, error);
+    if (!err)
+        err = pki_files_open(&files, authority, error);
+    if (!err) /* under the lock: of two that extend the same list neither is lost */
+        err = pki_authority_load(authority, now, &signer, error);
+    if (!err)
+        err = pki_crl_stage(&signer, certificate, now, &files, error);
+    if (!err)
+        err = pki_files_replace(&files, error);
+    pki_files_close(&files);
+    pki_authority_free(&signer);
     return err;
 }

@@ -125,6 +125,8 @@ enum godwit_err pki_authority_load(const char *directory, int64_t now, struct pk
     enum godwit_err err = read_certificate(directory, out, error);
     if (!err)
         err = read_key(directory, out, error);
+    if (!err && pki_files_exist(directory, PKI_CA_CRL))
+        err = pki_files_read(directory, PKI_CA_CRL, PKI_PUBLIC, &out->crl, &out->crl_size, error);
     return err ? err : judge(directory, out, now, error);
 }
 
@@ -132,6 +134,7 @@ void pki_authority_free(struct pki_authority *authority)
 {
     pki_identity_free(&authority->identity);
     pki_files_forget(authority->pem, authority->pem_size);
+    pki_files_forget(authority->crl, authority->crl_size);
     *authority = (struct pki_authority){0};
 }
 
@@ -140,5 +143,8 @@ enum godwit_err pki_authority_stage(const struct pki_authority *authority, struc
 {
     if (authority->made)
         return pki_identity_stage_certificate(&authority->identity, PKI_CA_CERT, files, error);
-    return pki_files_stage(files, PKI_CA_CERT, PKI_PUBLIC, authority->pem, authority->pem_size, error);
+    enum godwit_err err = GODWIT_OK;
+    if (authority->crl)
+        err = pki_files_stage(files, PKI_CA_CRL, PKI_PUBLIC, authority->crl, authority->crl_size, error);
+    return err ? err : pki_files_stage(files, PKI_CA_CERT, PKI_PUBLIC, authority->pem, authority->pem_size, error);
 }

@@ -8,6 +8,7 @@
 
 #define PKI_CA_CERT "ca-cert.pem"
 #define PKI_CA_KEY  "ca-key.pem"
+#define PKI_CA_CRL  "ca-crl.pem"
 
 struct pki_authority {
     struct pki_identity identity;
@@ -16,6 +17,8 @@ struct pki_authority {
     int64_t from, until; /* what it signs is valid within */
     char *pem;           /* read: ca-cert.pem as it stands, for it may be a bundle; NULL: made */
     size_t pem_size;
+    char *crl; /* read: its list of revoked certificates; NULL: none */
+    size_t crl_size;
 };
 
 /* Freed by the caller, also after a failure. */
@@ -24,7 +27,7 @@ enum godwit_err pki_authority_load(const char *directory, int64_t now, struct pk
                                    struct godwit_error *error);
 void pki_authority_free(struct pki_authority *authority);
 
-/* ca-cert.pem, which belongs on every host. */
+/* What belongs on every host: the list if there is one, and last ca-cert.pem. */
 enum godwit_err pki_authority_stage(const struct pki_authority *authority, struct pki_files *files,
                                     struct godwit_error *error);
 

@@ -111,19 +111,24 @@ static int set_purpose(const struct pki_request *request, gnutls_x509_crt_t cert
     return rc < 0 ? rc : set_names(certificate, request->names);
 }
 
-/* The issuer's key decides on the digest: SHA-256 with keys of ours, another with some that others made. */
-static int sign(gnutls_x509_crt_t certificate, const struct pki_identity *issuer)
+/* SHA-256 with keys of ours, another digest with some that others made. */
+int pki_identity_digest(const struct pki_identity *identity, gnutls_digest_algorithm_t *out)
 {
     gnutls_pubkey_t public = NULL;
-    gnutls_digest_algorithm_t digest = GNUTLS_DIG_SHA256;
     int rc = gnutls_pubkey_init(&public);
     if (rc < 0)
         return rc;
-    if ((rc = gnutls_pubkey_import_x509(public, issuer->certificate, 0)) >= 0 &&
-        (rc = gnutls_pubkey_get_preferred_hash_algorithm(public, &digest, NULL)) >= 0)
-        rc = gnutls_x509_crt_sign2(certificate, issuer->certificate, issuer->key, digest, 0);
+    if ((rc = gnutls_pubkey_import_x509(public, identity->certificate, 0)) >= 0)
+        rc = gnutls_pubkey_get_preferred_hash_algorithm(public, out, NULL);
     gnutls_pubkey_deinit(public);
     return rc;
+}
+
+static int sign(gnutls_x509_crt_t certificate, const struct pki_identity *issuer)
+{
+    gnutls_digest_algorithm_t digest;
+    int rc = pki_identity_digest(issuer, &digest);
+    return rc < 0 ? rc : gnutls_x509_crt_sign2(certificate, issuer->certificate, issuer->key, digest, 0);
 }
 
 static int make(const struct pki_request *request, const struct pki_identity *issuer, struct pki_identity *out)

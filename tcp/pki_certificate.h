@@ -29,6 +29,9 @@ struct pki_request {
 enum godwit_err pki_identity_make(const struct pki_request *request, const struct pki_identity *issuer,
                                   struct pki_identity *out, struct godwit_error *error);
 
+/* What to sign with this key. Returns a code of GnuTLS. */
+int pki_identity_digest(const struct pki_identity *identity, gnutls_digest_algorithm_t *out);
+
 /* GnuTLS overwrites the key. One of zeros is allowed. */
 void pki_identity_free(struct pki_identity *identity);
 

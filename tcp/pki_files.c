@@ -2,18 +2,21 @@
  * Files that come into being together.
  *
  * Happy path: each file is written as NAME.partial and synced; when all are, each is linked to its name, which never
- * replaces anything (a rename would), and the directory is synced. Failure modes: whatever fails, close removes what was
- * made here and nothing else. A process that is killed leaves .partial files, and at worst the first names of the order:
- * the caller stages last what no user of the set can do without. NAME.partial is also what keeps two runs apart.
+ * replaces anything (a rename would, and is used where it should), and the directory is synced. Failure modes: whatever
+ * fails, close removes what was made here and nothing else. A process that is killed leaves .partial files, and at
+ * worst the first names of the order: the caller stages last what no user of the set can do without. A lock on the
+ * directory keeps two runs apart; where a filesystem has none, NAME.partial does.
  */
 #include "tcp/pki_files.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -41,13 +44,26 @@ enum godwit_err pki_files_open(struct pki_files *files, const char *directory, s
                          "anybody may write in %s, and so put another authority there: chmod o-w, or give another "
                          "directory",
                          directory);
+    if (flock(files->fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK)
+        return error_set(error, GODWIT_ERR_BUSY, "another run is at work in %s: wait for its end", directory);
     return GODWIT_OK;
 }
 
-bool pki_files_has(const struct pki_files *files, const char *name)
+static char *join(const char *directory, const char *name)
+{
+    char *path = NULL;
+    if (!directory)
+        return strdup(name);
+    return asprintf(&path, "%s/%s", directory, name) < 0 ? NULL : path;
+}
+
+bool pki_files_exist(const char *directory, const char *name)
 {
     struct stat status;
-    return fstatat(files->fd, name, &status, AT_SYMLINK_NOFOLLOW) == 0;
+    char *path = join(directory, name);
+    bool absent = path && lstat(path, &status) && errno == ENOENT;
+    free(path);
+    return !absent;
 }
 
 static int write_all(int fd, const char *data, size_t size)
@@ -72,9 +88,8 @@ enum godwit_err pki_files_stage(struct pki_files *files, const char *name, enum 
     partial_name(name, partial);
     int fd = openat(files->fd, partial, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0 && errno == EEXIST)
-        return error_set(error, GODWIT_ERR_BUSY,
-                         "%s/%s exists: another run is at work there, or was killed; if so, remove it",
-                         files->directory, partial);
+        return error_set(error, GODWIT_ERR_BUSY, "%s/%s is left of a run that was killed: remove it", files->directory,
+                         partial);
     if (fd < 0)
         return error_set_sys(error, GODWIT_ERR_SYSTEM, errno, "cannot create %s/%s", files->directory, name);
     files->files[files->count++].name = name;
@@ -113,6 +128,13 @@ static void remove_partials(struct pki_files *files)
     }
 }
 
+static enum godwit_err sync_directory(const struct pki_files *files, struct godwit_error *error)
+{
+    if (fsync(files->fd) && errno != EINVAL) /* EINVAL: a filesystem that does not sync directories */
+        return error_set_sys(error, GODWIT_ERR_SYSTEM, errno, "cannot write %s to disk", files->directory);
+    return GODWIT_OK;
+}
+
 enum godwit_err pki_files_publish(struct pki_files *files, struct godwit_error *error)
 {
     for (unsigned i = 0; i < files->count; i++) {
@@ -120,11 +142,24 @@ enum godwit_err pki_files_publish(struct pki_files *files, struct godwit_error *
         if (err)
             return err;
     }
-    if (fsync(files->fd) && errno != EINVAL) /* EINVAL: a filesystem that does not sync directories */
-        return error_set_sys(error, GODWIT_ERR_SYSTEM, errno, "cannot write %s to disk", files->directory);
+    enum godwit_err err = sync_directory(files, error);
+    if (err)
+        return err;
     remove_partials(files);
     files->published = true;
     return GODWIT_OK;
+}
+
+enum godwit_err pki_files_replace(struct pki_files *files, struct godwit_error *error)
+{
+    assert(files->count == 1 && "several names cannot change hands at once");
+    const char *name = files->files[0].name;
+    char partial[64];
+    partial_name(name, partial);
+    if (renameat(files->fd, partial, files->fd, name))
+        return error_set_sys(error, GODWIT_ERR_SYSTEM, errno, "cannot name %s/%s", files->directory, name);
+    files->published = true;
+    return sync_directory(files, error);
 }
 
 void pki_files_close(struct pki_files *files)
@@ -184,8 +219,8 @@ static enum godwit_err read_all(int fd, const char *path, size_t most, char **da
 enum godwit_err pki_files_read(const char *directory, const char *name, enum pki_secrecy secrecy, char **data,
                                size_t *size, struct godwit_error *error)
 {
-    char *path = NULL;
-    if (asprintf(&path, "%s/%s", directory, name) < 0)
+    char *path = join(directory, name);
+    if (!path)
         return error_set(error, GODWIT_ERR_NO_MEMORY, "no memory for the name of %s", name);
     enum godwit_err err;
     struct stat status;

@@ -23,11 +23,12 @@ struct pki_files {
     } files[PKI_FILES_MAX];
 };
 
-/* Makes the directory if need be. Closed by pki_files_close() also after a failure. */
+/* Makes the directory if need be, and locks it: BUSY when somebody else has. Closed by pki_files_close() also after a
+ * failure. */
 enum godwit_err pki_files_open(struct pki_files *files, const char *directory, struct godwit_error *error);
 
-/* Is there a file of this name already? */
-bool pki_files_has(const struct pki_files *files, const char *name);
+/* Is there anything of this name? False only where it surely is not. */
+bool pki_files_exist(const char *directory, const char *name);
 
 /* Writes NAME.partial, down to the disk. data is not kept. */
 enum godwit_err pki_files_stage(struct pki_files *files, const char *name, enum pki_secrecy secrecy, const void *data,
@@ -36,12 +37,15 @@ enum godwit_err pki_files_stage(struct pki_files *files, const char *name, enum 
 /* Gives what is staged its names, in the order of staging. BUSY when one is taken: then none is given. */
 enum godwit_err pki_files_publish(struct pki_files *files, struct godwit_error *error);
 
+/* The same for a single file, whose name may be taken: what had it before is gone. */
+enum godwit_err pki_files_replace(struct pki_files *files, struct godwit_error *error);
+
 /* Unless all was published, removes what was made. */
 void pki_files_close(struct pki_files *files);
 
 /*
- * Reads a whole PEM file; the caller gives it back with pki_files_forget(). INVALID when it is missing, unreasonably
- * large, or secret and yet open to others than its owner.
+ * Reads a whole PEM file, directory/name, or name where directory is NULL; the caller gives it back with
+ * pki_files_forget(). INVALID when it is missing, unreasonably large, or secret and yet open to others than its owner.
  */
 enum godwit_err pki_files_read(const char *directory, const char *name, enum pki_secrecy secrecy, char **data,
                                size_t *size, struct godwit_error *error);

@@ -21,7 +21,7 @@ enum { LABEL_MAX = 63 };
 #define LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 #define DIGITS  "0123456789"
 
-/* Letters, digits, hyphens; underscores too, which DNS has though host names should not. Length and start of a label. */
+/* Letters, digits, hyphens; underscores too, which DNS has though host names should not. */
 static bool label_is_good(const char *label, size_t length)
 {
     return length > 0 && length <= LABEL_MAX && label[0] != '-' && label[length - 1] != '-' &&

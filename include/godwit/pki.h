@@ -6,10 +6,11 @@
  *   ca-key.pem                        its key; only where the authority was made
  *   server-cert.pem, server-key.pem   shown by a destination
  *   client-cert.pem, client-key.pem   shown by a source
+ *   ca-crl.pem                        which certificates are good no longer; only if any was revoked
  *
  * or, instead of certificates, keys.psk: a secret that both sides have (tls-username names its line).
  *
- * A set comes whole or not at all: a file that is there already is never replaced, what fails half-way is removed
+ * A set comes whole or not at all: a file of it that is there already is never replaced, what fails half-way is removed
  * again, and ca-cert.pem, without which no set is usable, gets its name last. Key files are their owner's alone (0600),
  * certificates may be read by anybody (0644). Keys do not stay in memory.
  *
@@ -67,9 +68,10 @@ GODWIT_API void godwit_pki_init(struct godwit_pki *pki);
  * Makes a set in directory, which is made if it is not there (0700; the one it lies in must exist). The keys are ECDSA
  * on P-256. set may be NULL; it is written on success.
  *
- * INVALID: host, client or lifetime make no sense; anybody may write in directory; it holds a keys.psk; the authority
- * cannot sign: ca-cert.pem or ca-key.pem is missing or broken, they do not belong together, others may read the key,
- * it is no authority, or it is not valid now. BUSY: one of the files is there already. SYSTEM, NO_MEMORY: the rest.
+ * INVALID: host, client or lifetime make no sense; anybody may write in directory; it holds a keys.psk or a ca-crl.pem;
+ * the authority cannot sign: ca-cert.pem or ca-key.pem is missing or broken, they do not belong together, others may
+ * read the key, it is no authority, or it is not valid now. BUSY: one of the files is there already, or another call is
+ * at work in the directory. SYSTEM, NO_MEMORY: the rest.
  */
 GODWIT_API enum godwit_err godwit_pki_make(const char *directory, const struct godwit_pki *pki,
                                            struct godwit_pki_set *set, struct godwit_error *error);
@@ -79,6 +81,18 @@ GODWIT_API enum godwit_err godwit_pki_make(const char *directory, const struct g
  * otherwise. Errors as above; a directory with certificates is INVALID, for it would be both kinds.
  */
 GODWIT_API enum godwit_err godwit_pki_make_psk(const char *directory, const char *user, struct godwit_error *error);
+
+/*
+ * Revokes a certificate that the authority in this directory signed: puts it on the list ca-crl.pem beside it, which is
+ * made if need be and replaced in one step. The list is good for as long as the authority. It has no effect on hosts
+ * that do not have it: it is to be taken to each, and sets that are made from now on contain it. certificate is a
+ * file; one that is on the list already stays there. now: seconds since 1970.
+ *
+ * INVALID: the authority cannot sign, the certificate is not its, or ca-crl.pem is broken or somebody else's. BUSY,
+ * SYSTEM, NO_MEMORY as above.
+ */
+GODWIT_API enum godwit_err godwit_pki_revoke(const char *authority, const char *certificate, int64_t now,
+                                             struct godwit_error *error);
 
 GODWIT_END
 

@@ -94,6 +94,45 @@ def authorities_of_others_sign(t):
             t.expect(good, f"{name}: certtool accepts", text)
 
 
+def a_certificate_can_be_revoked(t):
+    authority, host, later = t.scratch / "a", t.scratch / "b", t.scratch / "c"
+    t.tool.run("pki", authority, "--host", "a")
+    t.tool.run("pki", host, "--host", "b", "--ca", authority)
+    for name in ("server", "client"):
+        answer = t.tool.run("pki", authority, "--revoke", host / f"{name}-cert.pem")
+        t.expect(made(answer) and "ca-crl.pem" in answer.out, f"{name}: exit 0", answer)
+    answer = t.tool.run("pki", later, "--host", "c", "--ca", authority)
+    t.expect(made(answer) and set(os.listdir(later)) == SET - {"ca-key.pem"} | {"ca-crl.pem"}, "a later set has the list", answer)
+    if not shutil.which("openssl"):
+        return t.skip("openssl verify -crl_check", "openssl is not here")
+    check = ("-crl_check", "-CRLfile", later / "ca-crl.pem")
+    for name, purpose in (("server", "sslserver"), ("client", "sslclient")):
+        good, text = openssl_accepts(host, f"{name}-cert.pem", purpose, *check)
+        t.expect(not good and "certificate revoked" in text, f"openssl: the {name} is revoked", text)
+        good, text = openssl_accepts(later, f"{name}-cert.pem", purpose, *check)
+        t.expect(good, f"openssl: another {name} is not", text)
+
+
+def lists_of_others_are_extended(t):
+    """Of certtool, which numbers lists in its own way."""
+    if not shutil.which("certtool") or not shutil.which("openssl"):
+        return t.skip("a list made by certtool", "certtool or openssl is not here")
+    authority = t.scratch / "a"
+    t.tool.run("pki", authority, "--host", "a")
+    t.tool.run("pki", t.scratch / "b", "--host", "b", "--ca", authority)
+    (t.scratch / "template").write_text("crl_next_update = 30\n")
+    good, text = call("certtool", "--generate-crl", "--load-ca-privkey", authority / "ca-key.pem", "--load-ca-certificate",
+                      authority / "ca-cert.pem", "--load-certificate", t.scratch / "b/client-cert.pem", "--template",
+                      t.scratch / "template", "--outfile", authority / "ca-crl.pem")
+    t.expect(good, "made", text)
+    answer = t.tool.run("pki", authority, "--revoke", t.scratch / "b/server-cert.pem")
+    t.expect(made(answer), "extended", answer)
+    for name, purpose in (("server", "sslserver"), ("client", "sslclient")):
+        good, text = openssl_accepts(t.scratch / "b", f"{name}-cert.pem", purpose, "-crl_check", "-CRLfile",
+                                     authority / "ca-crl.pem")
+        t.expect(not good and "certificate revoked" in text, f"the {name} is revoked", text)
+
+
 def what_is_there_is_not_replaced(t):
     folder = t.scratch / "a"
     t.tool.run("pki", folder, "--host", "a")
@@ -121,4 +160,4 @@ def wrong_requests_leave_nothing(t):
 
 
 CASES = [two_hosts_of_one_authority_are_accepted, qemu_takes_the_directories, authorities_of_others_sign,
-         what_is_there_is_not_replaced, a_shared_key_can_be_made, wrong_requests_leave_nothing]
+         a_certificate_can_be_revoked, lists_of_others_are_extended, what_is_there_is_not_replaced, a_shared_key_can_be_made, wrong_requests_leave_nothing]

@@ -73,6 +73,8 @@ REFUSED = [
     (["pki", "/nonexistent/a", "--days", "36501"], "1 to 36500"),
     (["pki", "/nonexistent/a", "--psk"], "--psk USER"),
     (["pki", "/nonexistent/a", "--psk", "qemu", "--host", "b"], "leave --host"),
+    (["pki", "/nonexistent/a", "--psk", "qemu", "--revoke", "b"], "use one"),
+    (["pki", "/nonexistent/a", "--revoke", "b", "--days", "3"], "leave --host"),
     (["pki", "/nonexistent/a", "--max-bandwidth", "1G"], "pki --help"),
 ]
 

@@ -1,4 +1,4 @@
-/* Certificates and keys: what was made is judged by GnuTLS's own verification, and what was not made by the directory. */
+/* Certificates and keys: GnuTLS's own verification judges what was made. */
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <errno.h>
@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -121,13 +122,19 @@ static gnutls_x509_privkey_t key(const char *path)
     return out;
 }
 
-/* Does somebody who trusts ca accept it for this purpose, at this time, under this name (NULL: any)? */
+/* Does somebody who trusts ca, and heeds a list of revoked certificates beside it, accept it for this purpose, now, and
+ * under this name (NULL: any)? */
 static bool accepted(const char *ca, const char *path, const char *purpose, const char *name)
 {
     gnutls_x509_trust_list_t list;
     gnutls_x509_crt_t authority = certificate(ca), leaf = certificate(path);
     cr_assert_eq(gnutls_x509_trust_list_init(&list, 0), 0);
     cr_assert_eq(gnutls_x509_trust_list_add_cas(list, &authority, 1, 0), 1);
+    static const char crl_name[] = "/ca-crl.pem";
+    char crl[256];
+    snprintf(crl, sizeof crl, "%.*s%s", (int)(strrchr(ca, '/') - ca), ca, crl_name);
+    if (access(crl, F_OK) == 0)
+        cr_assert_eq(gnutls_x509_trust_list_add_trust_file(list, NULL, crl, GNUTLS_X509_FMT_PEM, 0, 0), 1);
     gnutls_typed_vdata_st data[] = {{.type = GNUTLS_DT_KEY_PURPOSE_OID, .data = (unsigned char *)(uintptr_t)purpose},
                                     {.type = GNUTLS_DT_DNS_HOSTNAME, .data = (unsigned char *)(uintptr_t)name}};
     unsigned status = 0;
@@ -392,10 +399,16 @@ Test(pki, another_run_in_the_same_directory_is_left_alone)
     struct godwit_pki pki = request();
     cr_assert_eq(mkdir(in_scratch("a"), 0700), 0);
     write_file(in_scratch("a/client-key.pem.partial"), "theirs", 0600);
-    refused(GODWIT_ERR_BUSY, "client-key.pem.partial exists", in_scratch("a"), &pki);
+    refused(GODWIT_ERR_BUSY, "client-key.pem.partial is left of a run that was killed", in_scratch("a"), &pki);
     cr_expect_str_eq((char *)slurp(in_scratch("a/client-key.pem.partial")).data, "theirs");
     cr_expect_eq(count_files(in_scratch("a")), 1);
     unlink(in_scratch("a/client-key.pem.partial"));
+
+    int other = open(in_scratch("a"), O_RDONLY | O_DIRECTORY);
+    cr_assert_eq(flock(other, LOCK_EX), 0);
+    refused(GODWIT_ERR_BUSY, "another run is at work in ", in_scratch("a"), &pki);
+    cr_expect_eq(count_files(in_scratch("a")), 0);
+    close(other);
     make("a", &pki, NULL);
 }
 
@@ -593,4 +606,104 @@ Test(pki, a_shared_key_is_not_replaced_and_not_mixed_with_certificates)
     for (unsigned i = 0; i < sizeof wrong / sizeof *wrong; i++)
         psk_refused(GODWIT_ERR_INVALID, "user: ", "c", wrong[i]);
     cr_expect_eq(access(in_scratch("c"), F_OK), -1);
+}
+
+static void take_back(const char *authority, const char *path, int64_t now)
+{
+    struct godwit_error error = {0};
+    cr_assert_eq(godwit_pki_revoke(in_scratch(authority), in_scratch(path), now, &error), GODWIT_OK, "%s", error.text);
+}
+
+static void revoke_refused(const char *words, const char *authority, const char *path)
+{
+    struct godwit_pki pki = request();
+    struct godwit_error error = {0};
+    cr_expect_eq(godwit_pki_revoke(in_scratch(authority), in_scratch(path), pki.now, &error), GODWIT_ERR_INVALID);
+    cr_expect(strstr(error.text, words), "'%s' lacks '%s'", error.text, words);
+}
+
+/* Two hosts of the authority "a", the second in "b". */
+static struct godwit_pki two_hosts(char authority[256])
+{
+    struct godwit_pki pki = request();
+    make("a", &pki, NULL);
+    strcpy(authority, in_scratch("a"));
+    pki.authority = authority;
+    make("b", &pki, NULL);
+    return pki;
+}
+
+Test(pki, revoked_certificates_are_refused_and_the_others_are_not)
+{
+    const char *server = GNUTLS_KP_TLS_WWW_SERVER, *client = GNUTLS_KP_TLS_WWW_CLIENT;
+    char authority[256];
+    struct godwit_pki pki = two_hosts(authority);
+    const char *const certs[] = {"a/client-cert.pem", "a/server-cert.pem", "b/client-cert.pem", "b/server-cert.pem"};
+    for (unsigned revoked = 0; revoked < 4; revoked++) {
+        for (unsigned i = 0; i < 4; i++) /* as long as nobody took the list there, b knows nothing */
+            cr_expect_eq(accepted(in_scratch("a/ca-cert.pem"), in_scratch(certs[i]), i % 2 ? server : client, NULL),
+                         i >= revoked, "%u of %u", i, revoked);
+        take_back("a", certs[revoked], pki.now);
+        take_back("a", certs[revoked], pki.now);
+        check_mode(in_scratch("a/ca-crl.pem"), 0644);
+    }
+    cr_expect(accepted(in_scratch("b/ca-cert.pem"), in_scratch("b/server-cert.pem"), server, NULL));
+    cr_expect_eq(count_files(in_scratch("a")), SET_FILES + 1);
+    make("c", &pki, NULL);
+    cr_expect_not(accepted(in_scratch("c/ca-cert.pem"), in_scratch("b/server-cert.pem"), server, NULL));
+    cr_expect(accepted(in_scratch("c/ca-cert.pem"), in_scratch("c/server-cert.pem"), server, NULL));
+}
+
+Test(pki, a_list_grows_in_number_once_each_and_lasts_as_long_as_its_authority)
+{
+    char authority[256];
+    struct godwit_pki pki = two_hosts(authority);
+    gnutls_x509_crt_t ca = certificate(in_scratch("a/ca-cert.pem"));
+    for (int round = 1; round <= 260; round += round < 3 ? 1 : 64) {
+        gnutls_x509_crl_t list;
+        unsigned char number[32];
+        size_t size = sizeof number;
+        static int made;
+        for (; made < round; made++)
+            take_back("a", "b/client-cert.pem", pki.now);
+        gnutls_datum_t pem = slurp(in_scratch("a/ca-crl.pem"));
+        cr_assert_eq(gnutls_x509_crl_init(&list), 0);
+        cr_assert_eq(gnutls_x509_crl_import(list, &pem, GNUTLS_X509_FMT_PEM), 0);
+        cr_expect_eq(gnutls_x509_crl_get_number(list, number, &size, NULL), 0);
+        cr_expect_lt(number[0], 0x80, "negative");
+        unsigned value = 0;
+        for (size_t i = 0; i < size; i++)
+            value = value << 8 | number[i];
+        cr_expect_eq(value, (unsigned)round);
+        cr_expect_eq(gnutls_x509_crl_get_crt_count(list), 1);
+        cr_expect_eq(gnutls_x509_crl_get_next_update(list), gnutls_x509_crt_get_expiration_time(ca));
+        gnutls_x509_crl_deinit(list);
+    }
+    gnutls_x509_crt_deinit(ca);
+}
+
+Test(pki, only_certificates_and_lists_of_the_authority_are_taken)
+{
+    char authority[256];
+    struct godwit_pki pki = two_hosts(authority), own = request();
+    make("other", &own, NULL);
+    revoke_refused("other/client-cert.pem is no certificate that the authority signed", "a", "other/client-cert.pem");
+    revoke_refused("a/ca-cert.pem is no certificate that the authority signed", "a", "a/ca-cert.pem");
+    revoke_refused("a/ca-key.pem is no certificate in PEM form", "a", "a/ca-key.pem");
+    revoke_refused("nothing: No such file", "a", "nothing");
+    revoke_refused("b/ca-key.pem: No such file", "b", "b/client-cert.pem");
+    cr_expect_eq(access(in_scratch("a/ca-crl.pem"), F_OK), -1);
+
+    take_back("other", "other/client-cert.pem", pki.now);
+    write_file(in_scratch("a/ca-crl.pem"), (char *)slurp(in_scratch("other/ca-crl.pem")).data, 0644);
+    revoke_refused("a/ca-crl.pem is not signed by ca-cert.pem", "a", "b/client-cert.pem");
+    write_file(in_scratch("a/ca-crl.pem"), "broken", 0644);
+    revoke_refused("a/ca-crl.pem is no list of revoked certificates", "a", "b/client-cert.pem");
+    cr_expect_str_eq((char *)slurp(in_scratch("a/ca-crl.pem")).data, "broken");
+    cr_expect_eq(count_files(in_scratch("a")), SET_FILES + 1);
+
+    mkdir(in_scratch("c"), 0700);
+    write_file(in_scratch("c/ca-crl.pem"), "of an older set", 0644);
+    refused(GODWIT_ERR_INVALID, "c holds ca-crl.pem", in_scratch("c"), &own);
+    cr_expect_eq(count_files(in_scratch("c")), 1);
 }
