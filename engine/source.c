@@ -236,8 +236,8 @@ static void cleanup(struct godwit_source *source)
     source->dirty = NULL;
     pthread_mutex_unlock(&source->lock);
     multifd_send_free(send);
-    while (source->connected > 0)
-        channel_free(source->channels[--source->connected]);
+    while (source->channel_count > 0)
+        channel_free(source->channels[--source->channel_count]);
     control_free(source->control);
     source->control = NULL;
     if (source->tracking)

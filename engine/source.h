@@ -1,8 +1,8 @@
 /*
  * Private side of the source. One thread, the caller's of godwit_source_migrate(), walks from setup to the end; the
  * control thread and the senders only report to it, under the lock. Files: source.c the public calls and the walk as a
- * whole, source_setup.c up to the first page, source_register.c registered memory, source_pass.c passes and epochs,
- * source_switch.c the stop phase and the outcome.
+ * whole, source_setup.c up to the first page, source_channels.c connecting the data channels, source_register.c
+ * registered memory, source_pass.c passes and epochs, source_switch.c the stop phase and the outcome.
  */
 #ifndef ENGINE_SOURCE_H
 #define ENGINE_SOURCE_H
@@ -48,8 +48,8 @@ struct godwit_source {
     struct control *control;
     struct source_state_stream *streams;
     struct offer offer;
-    struct channel *channels[NEGOTIATE_CHANNELS_MAX]; /* data channels that are connected, until there are senders */
-    unsigned connected;
+    struct channel *channels[NEGOTIATE_CHANNELS_MAX]; /* until there are senders; NULL: not connected (yet) */
+    unsigned channel_count;
     uint8_t session[SESSION_ID_SIZE];
     bool tracking; /* dirty_start succeeded */
     uint64_t sync_ns, synced_ns; /* what the last dirty log sync took, and when it ended */
@@ -102,12 +102,20 @@ void source_emit(struct godwit_source *source, enum godwit_event_kind kind, uint
 
 /* Finds the transports of uri. */
 enum godwit_err source_address(struct godwit_source *source, const char *uri, struct godwit_error *error);
-/* Connects and greets: a data channel with an introduction, a control connection without. */
+/* Connects and greets: a data channel with an introduction, a control connection without. Any thread; CANCELLED soon
+ * after *cancel reads true. *out is the caller's to free in any case: where greeting failed, a channel that the peer
+ * may have let in already; where connecting did, NULL. */
 enum godwit_err source_connect(struct godwit_source *source, const struct hello *hello,
-                               const struct introduction *introduction, int timeout_ms, struct channel **out,
-                               struct godwit_error *error);
+                               const struct introduction *introduction, int timeout_ms, const atomic_bool *cancel,
+                               struct channel **out, struct godwit_error *error);
 /* From nothing to running senders and an armed dirty log. */
 enum godwit_err source_setup(struct godwit_source *source, struct godwit_error *error);
+
+/* ---- source_channels.c ---- */
+
+/* After ACCEPT: connects and greets all data channels, several at a time. On failure those that are connected stay
+ * in source->channels until the cleanup: the destination is told why before it sees them close. */
+enum godwit_err source_connect_channels(struct godwit_source *source, struct godwit_error *error);
 
 /* ---- source_register.c ---- */
 

@@ -265,7 +265,8 @@ Test(outcome, a_source_that_asks_without_the_token_learns_nothing)
     expect_completed(&scene);
     struct hello hello = {.version = PROTOCOL_VERSION, .oldest = PROTOCOL_OLDEST, .role = HELLO_CONTROL, .epoch = 1};
     memcpy(hello.session, scene.source->session, sizeof hello.session);
-    cr_assert_eq(source_connect(scene.source, &hello, NULL, 1000, &channel, &error), GODWIT_ERR_NOT_ADMITTED, "%s",
-                 error.text);
+    cr_assert_eq(source_connect(scene.source, &hello, NULL, 1000, &scene.source->cancel, &channel, &error),
+                 GODWIT_ERR_NOT_ADMITTED, "%s", error.text);
+    channel_free(channel);
     scene_close(&scene);
 }

@@ -102,7 +102,8 @@ void scene_hurry(struct scene *scene)
 
 static const struct transport *base_transport(const struct scene *scene)
 {
-    return scene->net == SCENE_LOOP   ? loop_net_transport(scene->loop)
+    return scene->base                ? scene->base
+           : scene->net == SCENE_LOOP ? loop_net_transport(scene->loop)
            : scene->net == SCENE_UNIX ? &unix_transport
                                       : &tcp_transport;
 }

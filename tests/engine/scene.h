@@ -30,6 +30,7 @@ struct scene {
     /* changed by tests between init and open */
     struct test_guest from, to;
     struct godwit_options *source_options, *destination_options;
+    const struct transport *base; /* instead of that of the net; over it, scheme and address are the net's */
     const struct fabric *fabric; /* SCENE_RDMA: what data goes over; NULL: pretend_rdma */
     tap_rule *rule;           /* opaque: the scene */
     struct fault_plan plan;   /* of the source's connection number `only`; none by default */

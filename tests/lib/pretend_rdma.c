@@ -115,12 +115,14 @@ static enum godwit_err pretend_connect(void *context, const struct address *addr
     char reason[256] = "";
     if (introduction == NULL || introduction->domain == NULL)
         return error_set(error, GODWIT_ERR_INVALID, "rdma: connections need an introduction");
+    unsigned number = atomic_fetch_add(&rdma->tried, 1);
+    if (rdma->wait_turn != NULL)
+        rdma->wait_turn(rdma->opaque, number);
     enum godwit_err err = transport_connect(loop_net_transport(rdma->loop), &at, NULL, timeout_ms, cancel, &loop,
                                             error);
     if (err != GODWIT_OK)
         return err;
     memcpy(ticket, introduction->ticket, sizeof ticket);
-    unsigned number = atomic_fetch_add(&rdma->shown, 1);
     if (rdma->forge != NULL)
         rdma->forge(rdma->opaque, number, ticket);
     err = channel_send(loop, ticket, sizeof ticket, NULL, 0, KNOCK_MS);

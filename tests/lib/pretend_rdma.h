@@ -17,11 +17,13 @@ struct pretend_rdma {
     struct transport transport; /* use this one */
     struct loop_net *loop;
     atomic_uint made, refused; /* connections, at the listening side */
-    /* Changed by tests before they connect; NULL: tickets travel as they are. */
+    /* Set by tests before they connect, or NULL. wait_turn: before connecting, as the listener looks at one ticket after
+     * the other. forge: the ticket that is about to be shown. Connections are numbered as they come here. */
+    void (*wait_turn)(void *opaque, unsigned connection);
     void (*forge)(void *opaque, unsigned connection, uint8_t ticket[TICKET_SIZE]);
     void *opaque;
     const char *detail; /* of every failed send; NULL: none */
-    atomic_uint shown;  /* connections tried */
+    atomic_uint tried;  /* connections */
 };
 
 void pretend_rdma_init(struct pretend_rdma *rdma, uint64_t seed);

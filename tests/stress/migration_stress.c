@@ -1,8 +1,8 @@
 /*
  * Whole migrations, again and again, over the loop, over a Unix socket, and with a data plane of its own, the pretended
- * one and RDMA on the fake in turn: four channels, a guest that writes all along, a thread that asks and sets, and in
- * half of the rounds a cancel at a random moment, on either side. Every round must end in one of the legal ends. Meant
- * for ThreadSanitizer.
+ * one and RDMA on the fake in turn: four channels, or twenty, a guest that writes all along, a thread that asks and
+ * sets, and in half of the rounds a cancel at a random moment, on either side. Every round must end in one of the legal
+ * ends. Meant for ThreadSanitizer.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,7 +70,7 @@ static bool round_of(enum scene_net net, unsigned round, unsigned ends[2])
     struct scene *scene = malloc(sizeof *scene);
     scene_init(scene, net, round, 1 + round % 3);
     scene->fabric = net == SCENE_RDMA && round / 2 % 2 == 0 ? &fabric : NULL;
-    scene_set(scene, "multifd-channels", "4");
+    scene_set(scene, "multifd-channels", round % 6 < 4 ? "4" : "20"); /* more than are connected at once */
     scene_set_source(scene, "max-bandwidth", "100M");
     if (round % 3 == 0)
         test_guest_use_up(&scene->to);
