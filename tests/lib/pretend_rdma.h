@@ -18,7 +18,7 @@ struct pretend_rdma {
     struct loop_net *loop;
     atomic_uint made, refused; /* connections, at the listening side */
     /* Set by tests before they connect, or NULL. wait_turn: before connecting, as the listener looks at one ticket after
-     * the other. forge: the ticket that is about to be shown. Connections are numbered as they come here. */
+     * another. forge: the ticket that is about to be shown. Connections are numbered as they come here. */
     void (*wait_turn)(void *opaque, unsigned connection);
     void (*forge)(void *opaque, unsigned connection, uint8_t ticket[TICKET_SIZE]);
     void *opaque;
