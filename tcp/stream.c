@@ -226,6 +226,11 @@ void stream_free(struct channel *channel)
     free(stream);
 }
 
+int stream_socket(const struct channel *channel)
+{
+    return channel->ops == &tcp_channel_ops ? ((const struct stream *)channel)->fd : -1;
+}
+
 static void set_int(int fd, int level, int option, int value)
 {
     /* Unchecked: these make a connection quicker or its death noticed sooner, and it works without. */

@@ -23,6 +23,9 @@ enum godwit_err stream_recv_some(struct channel *channel, void *buffer, size_t s
 void stream_shutdown(struct channel *channel);
 void stream_free(struct channel *channel);
 
+/* The descriptor of a TCP channel, which stays its own; -1 of any other. */
+int stream_socket(const struct channel *channel);
+
 /* Low latency, and the timers that notice a dead peer when nobody above does. */
 void stream_tune_tcp(int fd);
 

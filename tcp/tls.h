@@ -30,21 +30,18 @@ struct tls;
 
 /*
  * Reads and judges the credentials: everything that can be wrong without a peer is wrong here, in one error that names
- * the file and the cause. Copies what it needs. The result is immutable and may be used by any number of threads.
+ * the file and the cause. Copies what it needs of config; inner is what is wrapped and outlives it. The result is
+ * immutable and may be used by any number of threads.
  */
-enum godwit_err tls_load(const struct tls_config *config, enum tls_side side, struct tls **out,
-                         struct godwit_error *error);
-/* NULL allowed. After the last channel made with it. */
+enum godwit_err tls_load(const struct tls_config *config, enum tls_side side, const struct transport *inner,
+                         struct tls **out, struct godwit_error *error);
+/* NULL allowed. After the last listener and channel made with it. */
 void tls_free(struct tls *tls);
 
-/* inner's channels under TLS: same scheme, same addresses. transport.context is this struct: it stays in place, and
- * outlives every listener and channel made through it, as do inner and tls. */
-struct tls_transport {
-    struct transport transport;
-    const struct transport *inner;
-    const struct tls *tls;
-};
+/* Client: is the server's certificate checked for a name? Not with pre-shared keys. */
+bool tls_verifies_name(const struct tls *tls);
 
-void tls_transport_init(struct tls_transport *self, const struct transport *inner, const struct tls *tls);
+/* inner's channels under TLS: same scheme, same addresses; streams, whatever inner has. Lives as long as tls. */
+const struct transport *tls_transport(const struct tls *tls);
 
 #endif

@@ -122,7 +122,7 @@ uint32_t channel_queue_pair(const struct channel *channel);
 struct channel_security {
     char version[8]; /* "TLS1.3"; "" where nothing protects it */
     char cipher[24]; /* "AES-256-GCM" */
-    bool kernel_sends, kernel_receives; /* the kernel, not the library, does that direction's records */
+    bool kernel;     /* the kernel, not the library, does the records */
 };
 const struct channel_security *channel_security(const struct channel *channel);
 

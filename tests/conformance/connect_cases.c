@@ -44,7 +44,7 @@ static void connect_waits_for_a_listener(struct pair *pair)
     nap_ms(30);
     enum godwit_err err = pair_listen_again(pair), accepted = err;
     if (!err)
-        accepted = listener_accept(pair->listener, 5000, &pair->b, NULL);
+        accepted = pair_accept(pair, 5000, &pair->b, NULL);
     if (accepted)
         atomic_store(&knocker.cancel, true);
     cr_assert_eq(pair_knocker_join(&knocker), GODWIT_OK, "%s", knocker.error.text);
@@ -146,7 +146,7 @@ static void unaccepted_connections_are_closed(struct pair *pair)
         err = channel_recv_exact(pair->a, &byte, 1, 5000);
     cr_assert(err == GODWIT_ERR_PEER_CLOSED || err == GODWIT_ERR_RESET || err == GODWIT_ERR_NOT_ADMITTED, "%s",
               godwit_err_text(err));
-    cr_assert_eq(err == GODWIT_ERR_NOT_ADMITTED, !pair->a);
+    cr_assert(err != GODWIT_ERR_NOT_ADMITTED || !pair->a);
 }
 
 static void many_connections_queue_up(struct pair *pair)
@@ -160,7 +160,7 @@ static void many_connections_queue_up(struct pair *pair)
     }
     nap_ms(50);
     for (unsigned i = 0; i < MANY; i++)
-        cr_assert_eq(listener_accept(pair->listener, 5000, &accepted[i], NULL), GODWIT_OK);
+        cr_assert_eq(pair_accept(pair, 5000, &accepted[i], NULL), GODWIT_OK);
     for (unsigned i = 0; i < MANY; i++) {
         cr_assert_eq(pair_knocker_join(&knockers[i]), GODWIT_OK, "%s", knockers[i].error.text);
         channel_free(knockers[i].channel);

@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 
+#include "tcp/tls.h"
 #include "tests/lib/fabric.h"
 #include "transport/channel.h"
 #include "transport/fault.h"
@@ -16,11 +17,15 @@ enum pair_kind {
     PAIR_TCP6,
     PAIR_UNIX,
     PAIR_RDMA,
+    PAIR_TLS_TCP,
+    PAIR_TLS_UNIX,
     PAIR_LOOP_SPLIT,
     PAIR_TCP4_SPLIT,
     PAIR_TCP6_SPLIT,
     PAIR_UNIX_SPLIT,
     PAIR_RDMA_SPLIT,
+    PAIR_TLS_TCP_SPLIT,
+    PAIR_TLS_UNIX_SPLIT,
     PAIR_KINDS
 };
 
@@ -28,7 +33,9 @@ struct pair {
     struct loop_net *loop;
     struct fault_net *fault;
     const struct fabric *fabric; /* NULL: none */
-    const struct transport *transport;
+    struct tls *tls_listens, *tls_connects; /* of TLS kinds; with a pre-shared key */
+    const struct transport *transport; /* of the listener, and of who connects where there is no other */
+    const struct transport *connects;  /* NULL: transport */
     struct listener *listener;          /* may be freed early by setting it to NULL */
     struct address address;             /* of the listener */
     struct channel *a, *b;              /* a connected, b was accepted; may be freed early as well */
@@ -43,6 +50,7 @@ bool pair_kind_is_split(enum pair_kind kind);
 bool pair_kind_is_one_sided(enum pair_kind kind);
 bool pair_kind_is_loop(enum pair_kind kind);
 bool pair_kind_is_rdma(enum pair_kind kind);
+bool pair_kind_is_tls(enum pair_kind kind);
 
 /* Whether this machine can do it at all: IPv6 may be missing, and RDMA needs a fabric. */
 bool pair_kind_works(enum pair_kind kind);
@@ -53,6 +61,9 @@ void pair_use_fabric(const struct fabric *fabric);
 /* A transport and a listener, no channels. On failure pair->error says why, and pair_close is still due. */
 enum godwit_err pair_listen(struct pair *pair, enum pair_kind kind);
 
+/* The same, with this plan for every channel on both sides, beneath TLS where there is TLS; NULL: none. */
+enum godwit_err pair_listen_faulty(struct pair *pair, enum pair_kind kind, const struct fault_plan *plan);
+
 /* Another listener at pair->address, for one that was freed. */
 enum godwit_err pair_listen_again(struct pair *pair);
 
@@ -60,7 +71,10 @@ enum godwit_err pair_listen_again(struct pair *pair);
 enum godwit_err pair_knock(struct pair *pair, int timeout_ms, const atomic_bool *cancel, struct channel **out,
                            struct godwit_error *error);
 
-/* The same in a thread of its own; cancel may be set meanwhile. */
+/* listener_accept and channel_handshake. */
+enum godwit_err pair_accept(struct pair *pair, int timeout_ms, struct channel **out, struct godwit_error *error);
+
+/* pair_knock in a thread of its own; cancel may be set meanwhile. */
 struct pair_knocker {
     struct pair *pair;
     int timeout_ms;

@@ -1,0 +1,307 @@
+/*
+ * What only TLS channels do: ends that nobody announced, bytes that were changed, peers that speak something else or
+ * stop half-way, keys that change under way. The conformance list has the rest.
+ */
+#include <criterion/criterion.h>
+#include <gnutls/gnutls.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tcp/tcp.h"
+#include "tcp/tls_private.h"
+#include "tests/lib/pair.h"
+#include "transport/clock.h"
+
+TestSuite(tls_channel, .timeout = 60);
+
+enum { SOON_MS = 5000, SHORT_MS = 200 };
+
+static void open_pair(struct pair *pair)
+{
+    enum godwit_err err = pair_open(pair, PAIR_TLS_TCP);
+    cr_assert_eq(err, GODWIT_OK, "%s", pair->error.text);
+}
+
+static void expect_words(const struct godwit_error *error, const char *words)
+{
+    cr_assert(strstr(error->text, words), "\"%s\" is not in \"%s\"", words, error->text);
+}
+
+static void expect_detail(const struct channel *channel, const char *words)
+{
+    cr_assert(strstr(channel_detail(channel), words), "\"%s\" is not in \"%s\"", words, channel_detail(channel));
+}
+
+Test(tls_channel, says_what_protects_it)
+{
+    struct pair pair;
+    open_pair(&pair);
+    const struct channel_security *security = channel_security(pair.a);
+    cr_assert_str_eq(security->version, "TLS1.3");
+    cr_assert_neq(security->cipher[0], '\0');
+    cr_assert_str_eq(security->cipher, channel_security(pair.b)->cipher);
+    cr_assert_not(security->kernel);
+    cr_assert_str_eq(channel_security(pair.a->wrapped)->version, "", "what is inside is bare");
+    pair_close(&pair);
+}
+
+/* A record is visible as one on the wire: nothing of what was said is. */
+Test(tls_channel, what_is_said_does_not_travel_in_the_clear)
+{
+    struct pair pair;
+    open_pair(&pair);
+    static const char secret[] = "the guest's own memory";
+    cr_assert_eq(channel_send(pair.a, secret, sizeof secret, NULL, 0, SOON_MS), GODWIT_OK);
+    char wire[512];
+    size_t got = 0;
+    cr_assert_eq(channel_recv_some(pair.b->wrapped, wire, sizeof wire, SOON_MS, &got), GODWIT_OK);
+    cr_assert_gt(got, sizeof secret);
+    cr_assert_eq(wire[0], 23, "a record of application data");
+    cr_assert_null(memmem(wire, got, secret, sizeof secret - 1));
+    pair_close(&pair);
+}
+
+Test(tls_channel, the_largest_records_are_full)
+{
+    struct pair pair;
+    open_pair(&pair);
+    enum { SIZE = 4 * TLS_PLAIN_MAX };
+    uint8_t *memory = calloc(1, SIZE), *wire = malloc(2 * SIZE);
+    struct iovec pages[SIZE / 4096];
+    for (unsigned i = 0; i < SIZE / 4096; i++)
+        pages[i] = (struct iovec){memory + i * 4096, 4096};
+    cr_assert_eq(channel_send(pair.a, NULL, 0, pages, SIZE / 4096, SOON_MS), GODWIT_OK);
+    unsigned records = 0;
+    for (size_t at = 0, plain = 0; plain < SIZE; records++) {
+        cr_assert_eq(channel_recv_exact(pair.b->wrapped, wire, TLS_HEADER, SOON_MS), GODWIT_OK);
+        at = (size_t)wire[3] << 8 | wire[4];
+        cr_assert_eq(channel_recv_exact(pair.b->wrapped, wire, at, SOON_MS), GODWIT_OK);
+        plain += at - 16 /* tag */ - 1 /* type */;
+    }
+    cr_assert_eq(records, SIZE / TLS_PLAIN_MAX, "16 pages, 4 records: %u", records);
+    free(memory);
+    free(wire);
+    pair_close(&pair);
+}
+
+Test(tls_channel, a_cut_is_no_end)
+{
+    struct pair pair;
+    open_pair(&pair);
+    channel_shutdown(pair.a->wrapped); /* as a network would: TLS said nothing */
+    char byte;
+    cr_assert_eq(channel_recv_exact(pair.b, &byte, 1, SOON_MS), GODWIT_ERR_RESET);
+    expect_detail(pair.b, "without TLS's closing notify");
+    pair_close(&pair);
+}
+
+Test(tls_channel, a_changed_bit_is_found)
+{
+    struct fault_plan plan = fault_plan_none();
+    plan.flip_sent = 8 * 3000; /* behind the handshake of a pre-shared key */
+    struct pair pair;
+    cr_assert_eq(pair_listen_faulty(&pair, PAIR_TLS_TCP, &plan), GODWIT_OK, "%s", pair.error.text);
+    cr_assert_eq(pair_connect(&pair), GODWIT_OK, "%s", pair.error.text);
+    char memory[8192] = "";
+    struct iovec iov = {memory, sizeof memory};
+    cr_assert_eq(channel_send(pair.a, NULL, 0, &iov, 1, SOON_MS), GODWIT_OK);
+    cr_assert_eq(channel_recv_exact(pair.b, memory, sizeof memory, SOON_MS), GODWIT_ERR_PROTOCOL);
+    expect_detail(pair.b, "tampered with, or damaged");
+    cr_assert_eq(channel_recv_exact(pair.b, memory, 1, SOON_MS), GODWIT_ERR_PROTOCOL, "and it stays broken");
+    pair_close(&pair);
+}
+
+/* ---- strangers ---- */
+
+static struct channel *knock_bare(struct pair *pair)
+{
+    struct channel *channel = NULL;
+    struct godwit_error error;
+    cr_assert_eq(transport_connect(&tcp_transport, &pair->address, NULL, SOON_MS, NULL, &channel, &error), GODWIT_OK,
+                 "%s", error.text);
+    return channel;
+}
+
+static void open_bare(struct pair *pair)
+{
+    cr_assert_eq(pair_listen(pair, PAIR_TLS_TCP), GODWIT_OK, "%s", pair->error.text);
+    pair->a = knock_bare(pair);
+    cr_assert_eq(listener_accept(pair->listener, SOON_MS, &pair->b, &pair->error), GODWIT_OK, "%s", pair->error.text);
+}
+
+Test(tls_channel, another_language_is_named_and_answered_with_an_alert)
+{
+    struct pair pair;
+    open_bare(&pair);
+    static const char words[] = "GET / HTTP/1.1\r\n\r\n";
+    cr_assert_eq(channel_send(pair.a, words, sizeof words - 1, NULL, 0, SOON_MS), GODWIT_OK);
+    cr_assert_eq(channel_handshake(pair.b, SOON_MS, &pair.error), GODWIT_ERR_PROTOCOL);
+    expect_words(&pair.error, "does not speak TLS: set tls-creds");
+    uint8_t alert[2];
+    cr_assert_eq(channel_recv_exact(pair.a, alert, sizeof alert, SOON_MS), GODWIT_OK);
+    cr_assert(alert[0] == 21 && alert[1] == 3, "%u %u", alert[0], alert[1]);
+    pair_close(&pair);
+}
+
+Test(tls_channel, a_silent_peer_costs_no_more_than_the_deadline)
+{
+    struct pair pair;
+    open_bare(&pair);
+    uint64_t start = clock_now_ms();
+    cr_assert_eq(channel_handshake(pair.b, SHORT_MS, &pair.error), GODWIT_ERR_TIMEOUT);
+    cr_assert_lt(clock_now_ms() - start, SHORT_MS + 2000);
+    expect_words(&pair.error, "did not complete the TLS handshake within 200 ms");
+    pair_close(&pair);
+}
+
+static void *dribble(void *channel)
+{
+    /* The header of a ClientHello, and one byte of it every now and then: more often than the patience of one read. */
+    static const uint8_t begin[] = {22, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc};
+    enum godwit_err err = channel_send(channel, begin, sizeof begin, NULL, 0, SOON_MS);
+    for (unsigned i = 0; i < 100 && !err; i++) {
+        struct timespec nap = {.tv_nsec = 20 * 1000000};
+        nanosleep(&nap, NULL);
+        err = channel_send(channel, "", 1, NULL, 0, SOON_MS);
+    }
+    return NULL;
+}
+
+Test(tls_channel, a_peer_that_dribbles_costs_no_more_than_the_deadline)
+{
+    struct pair pair;
+    open_bare(&pair);
+    pthread_t thread;
+    pthread_create(&thread, NULL, dribble, pair.a);
+    uint64_t start = clock_now_ms();
+    cr_assert_eq(channel_handshake(pair.b, SHORT_MS, &pair.error), GODWIT_ERR_TIMEOUT);
+    cr_assert_lt(clock_now_ms() - start, SHORT_MS + 1000);
+    channel_free(pair.b);
+    pair.b = NULL;
+    pthread_join(thread, NULL);
+    pair_close(&pair);
+}
+
+Test(tls_channel, a_peer_that_hangs_up_in_the_handshake_is_named)
+{
+    struct pair pair;
+    open_bare(&pair);
+    channel_free(pair.a);
+    pair.a = NULL;
+    cr_assert_eq(channel_handshake(pair.b, SOON_MS, &pair.error), GODWIT_ERR_PEER_CLOSED);
+    expect_words(&pair.error, "hung up during the TLS handshake");
+    pair_close(&pair);
+}
+
+static void *end_it(void *channel)
+{
+    struct timespec nap = {.tv_nsec = 50 * 1000000};
+    nanosleep(&nap, NULL);
+    channel_shutdown(channel);
+    return NULL;
+}
+
+Test(tls_channel, shutdown_ends_a_handshake)
+{
+    struct pair pair;
+    open_bare(&pair);
+    pthread_t thread;
+    pthread_create(&thread, NULL, end_it, pair.b);
+    cr_assert_eq(channel_handshake(pair.b, 30000, &pair.error), GODWIT_ERR_CLOSED);
+    pthread_join(thread, NULL);
+    pair_close(&pair);
+}
+
+Test(tls_channel, connecting_to_one_who_never_answers_ends_in_time_and_by_cancel)
+{
+    struct pair pair;
+    cr_assert_eq(pair_listen(&pair, PAIR_TLS_TCP), GODWIT_OK, "%s", pair.error.text); /* who accepts nobody */
+    cr_assert_eq(pair_knock(&pair, SHORT_MS, NULL, &pair.a, &pair.error), GODWIT_ERR_UNREACHABLE);
+    expect_words(&pair.error, "did not complete the TLS handshake");
+    struct pair_knocker knocker = {.pair = &pair, .timeout_ms = 30000};
+    pair_knocker_start(&knocker);
+    struct timespec nap = {.tv_nsec = 50 * 1000000};
+    nanosleep(&nap, NULL);
+    atomic_store(&knocker.cancel, true);
+    cr_assert_eq(pair_knocker_join(&knocker), GODWIT_ERR_CANCELLED, "%s", knocker.error.text);
+    pair_close(&pair);
+}
+
+/* ---- keys that change ---- */
+
+enum { FLOW_STEP = 64 << 10 };
+
+struct flow {
+    struct channel *channel;
+    pthread_t thread;
+    atomic_bool *end;
+    uint64_t steps;
+    enum godwit_err err;
+};
+
+static void *flow_out(void *argument)
+{
+    struct flow *flow = argument;
+    uint8_t *memory = calloc(1, FLOW_STEP);
+    struct iovec iov = {memory + 1, FLOW_STEP - 1};
+    while (!flow->err && !atomic_load(flow->end)) {
+        memset(memory, (int)flow->steps++, FLOW_STEP);
+        flow->err = channel_send(flow->channel, memory, 1, &iov, 1, SOON_MS);
+    }
+    free(memory);
+    return NULL;
+}
+
+static void *flow_in(void *argument)
+{
+    struct flow *flow = argument;
+    uint8_t *memory = calloc(1, FLOW_STEP);
+    for (;;) {
+        flow->err = channel_recv_exact(flow->channel, memory, FLOW_STEP, SOON_MS);
+        if (flow->err)
+            break;
+        cr_assert(memory[0] == (uint8_t)flow->steps && memory[FLOW_STEP - 1] == (uint8_t)flow->steps);
+        flow->steps++;
+    }
+    free(memory);
+    return NULL;
+}
+
+/* GnuTLS had deadlocks here: both directions busy, both changing keys. */
+Test(tls_channel, keys_are_renewed_while_both_directions_are_busy)
+{
+    struct pair pair;
+    open_pair(&pair);
+    struct tls_channel *ends[2] = {(struct tls_channel *)pair.a, (struct tls_channel *)pair.b};
+    uint64_t begun[2] = {ends[0]->renewed_ms, ends[1]->renewed_ms};
+    for (unsigned i = 0; i < 2; i++)
+        ((struct tls *)(uintptr_t)ends[i]->tls)->renew_bytes = 1 << 20;
+
+    atomic_bool end = false;
+    struct flow out[2], in[2];
+    for (unsigned i = 0; i < 2; i++) {
+        out[i] = (struct flow){.channel = &ends[i]->base, .end = &end};
+        in[i] = (struct flow){.channel = &ends[i]->base};
+        pthread_create(&out[i].thread, NULL, flow_out, &out[i]);
+        pthread_create(&in[i].thread, NULL, flow_in, &in[i]);
+    }
+    struct timespec nap = {.tv_sec = 1};
+    nanosleep(&nap, NULL);
+    atomic_store(&end, true);
+    for (unsigned i = 0; i < 2; i++)
+        pthread_join(out[i].thread, NULL);
+    uint64_t ended[2] = {ends[0]->renewed_ms, ends[1]->renewed_ms};
+    for (unsigned i = 0; i < 2; i++)
+        channel_shutdown(&ends[i]->base);
+    for (unsigned i = 0; i < 2; i++)
+        pthread_join(in[i].thread, NULL);
+    for (unsigned i = 0; i < 2; i++) {
+        cr_assert_eq(out[i].err, GODWIT_OK, "%s", godwit_err_text(out[i].err));
+        cr_assert(in[i].err == GODWIT_ERR_PEER_CLOSED || in[i].err == GODWIT_ERR_CLOSED, "%s: %s",
+                  godwit_err_text(in[i].err), channel_detail(in[i].channel));
+        cr_assert_gt(ended[i], begun[i] + 500, "keys of direction %u changed to the end", i);
+        cr_assert_gt(in[i].steps, 100);
+    }
+    pair_close(&pair);
+}
