@@ -31,6 +31,11 @@ static void emit(struct godwit_destination *destination, enum godwit_event_kind 
         destination->on_event(destination->opaque, &event);
 }
 
+void destination_warn(struct godwit_destination *destination, const char *text)
+{
+    emit(destination, GODWIT_EVENT_WARNING, 0, text);
+}
+
 static void set_status(struct godwit_destination *destination, enum godwit_status status)
 {
     pthread_mutex_lock(&destination->lock);
@@ -432,6 +437,7 @@ static enum godwit_err open_door(struct godwit_destination *destination, const s
         .listener = listener,
         .handshake_ms = options_ms(destination->options, "handshake-timeout"),
         .roles = roles,
+        .turned_away = door_turned_away,
         .reserve = door_reserve,
         .attach = door_attach,
         .release = door_release,
@@ -457,6 +463,11 @@ enum godwit_err godwit_destination_listen(struct godwit_destination *destination
         return err;
     if (destination->control_override != NULL)
         transports_use(destination->control_override, destination->data_override, &address, transports);
+    err = transports_protect(transports, destination->options, GODWIT_SIDE_DESTINATION, error);
+    if (err != GODWIT_OK) {
+        transports_release(transports);
+        return err;
+    }
 
     struct backlog_warning warnings[2] = {0};
     bool split = transports_split(transports);
@@ -470,6 +481,7 @@ enum godwit_err godwit_destination_listen(struct godwit_destination *destination
     if (err != GODWIT_OK) {
         admission_free(destination->admission);
         destination->admission = NULL;
+        transports_release(transports);
         return err;
     }
     address.port = transports->control_address.port;
@@ -479,7 +491,9 @@ enum godwit_err godwit_destination_listen(struct godwit_destination *destination
         strncpy(bound, text, bound_size - 1)[bound_size - 1] = 0;
     for (unsigned i = 0; i < 2; i++)
         if (warnings[i].text[0] != 0)
-            emit(destination, GODWIT_EVENT_WARNING, 0, warnings[i].text);
+            destination_warn(destination, warnings[i].text);
+    if (transports_unprotected(transports) != NULL)
+        destination_warn(destination, transports_unprotected(transports));
     return GODWIT_OK;
 }
 
@@ -538,6 +552,7 @@ void godwit_destination_free(struct godwit_destination *destination)
     admission_free(destination->data_admission);
     if (destination->session != NULL) /* let in after the last serve() */
         session_free(destination->session);
+    transports_release(&destination->transports);
     godwit_options_free(destination->options);
     pthread_cond_destroy(&destination->changed);
     pthread_mutex_destroy(&destination->lock);

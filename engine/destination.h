@@ -96,10 +96,13 @@ struct godwit_destination {
     const struct past *last; /* the youngest of them */
     bool owes_answer; /* its source was told LOADED, and may have sent RUN */
     bool goodbye; /* its source needs no more answers */
+    unsigned turned_away;     /* connections without common keys since the last warning about one */
+    uint64_t turned_away_ms;  /* when that was */
 };
 
 /* ---- destination.c ---- */
 
+void destination_warn(struct godwit_destination *destination, const char *text);
 uint64_t destination_option(struct godwit_destination *destination, const char *name);
 void session_fail(struct session *session, const struct godwit_error *error);
 /* Has it failed or been cancelled? Serving thread. */
@@ -125,6 +128,7 @@ enum godwit_err session_take_register(struct session *session, const uint8_t *bo
 struct session *session_new(struct godwit_destination *destination, const uint8_t id[SESSION_ID_SIZE]);
 void session_free(struct session *session);
 /* Admission's callbacks; opaque is the destination. */
+void door_turned_away(void *opaque, const char *name, const struct godwit_error *error);
 enum godwit_err door_reserve(void *opaque, const struct hello *hello, struct godwit_error *error);
 /* Of the data listener. */
 enum godwit_err door_check_ticket(void *opaque, const uint8_t ticket[TICKET_SIZE], struct domain **domain,

@@ -3,6 +3,7 @@
  * session in progress by their tickets and tokens, and at any time a source that asks what became of its session.
  * Everybody else gets a refusal in words and disturbs nobody.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,7 +11,10 @@
 #include "transport/clock.h"
 #include "transport/error.h"
 
-enum { PATIENCE_MS = 1000 /* of a source that comes between two calls of serve() */ };
+enum {
+    TURNED_AWAY_PAUSE_MS = 1000, /* between two warnings: strangers may come by the thousand */
+    PATIENCE_MS = 1000, /* of a source that comes between two calls of serve() */
+};
 
 struct session *session_new(struct godwit_destination *destination, const uint8_t id[SESSION_ID_SIZE])
 {
@@ -95,6 +99,26 @@ static enum godwit_err reserve_data(struct godwit_destination *destination, cons
         return error_set(error, GODWIT_ERR_NOT_ADMITTED, "no such migration is in progress");
     return token_reserve(destination->session->acceptance.tokens, destination->session->offer.channels, hello, &token,
                          error);
+}
+
+void door_turned_away(void *opaque, const char *name, const struct godwit_error *error)
+{
+    struct godwit_destination *destination = opaque;
+    uint64_t now = clock_now_ms();
+    pthread_mutex_lock(&destination->lock);
+    bool quiet = destination->turned_away > 0 && now - destination->turned_away_ms < TURNED_AWAY_PAUSE_MS;
+    unsigned others = destination->turned_away;
+    destination->turned_away = quiet ? others + 1 : 1;
+    if (!quiet)
+        destination->turned_away_ms = now;
+    pthread_mutex_unlock(&destination->lock);
+    if (quiet)
+        return;
+    char text[GODWIT_ERROR_TEXT + 2 * ADDRESS_TEXT_MAX], more[48] = "";
+    if (others > 1)
+        snprintf(more, sizeof more, " (and %u more before it)", others - 1);
+    snprintf(text, sizeof text, "turned away %s%s: %s", name, more, error->text);
+    destination_warn(destination, text);
 }
 
 enum godwit_err door_reserve(void *opaque, const struct hello *hello, struct godwit_error *error)

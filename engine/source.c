@@ -508,6 +508,7 @@ void godwit_source_free(struct godwit_source *source)
 {
     if (source == NULL)
         return;
+    transports_release(&source->transports);
     godwit_options_free(source->options);
     pthread_cond_destroy(&source->changed);
     pthread_mutex_destroy(&source->lock);

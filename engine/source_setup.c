@@ -16,7 +16,7 @@
 #include "transport/error.h"
 #include "transport/wire.h"
 
-enum { RETRY_PAUSE_MS = 50 };
+enum { RETRY_PAUSE_MS = 50, HANDSHAKE_TRIES = 3 };
 
 enum godwit_err source_address(struct godwit_source *source, const char *uri, struct godwit_error *error)
 {
@@ -24,10 +24,18 @@ enum godwit_err source_address(struct godwit_source *source, const char *uri, st
     enum godwit_err err = address_parse(uri, &address, error);
     if (err != GODWIT_OK)
         return err;
+    transports_release(&source->transports); /* of an attempt that failed */
     if (source->control_override == NULL)
-        return transports_find(&address, &source->transports, error);
-    transports_use(source->control_override, source->data_override, &address, &source->transports);
-    return GODWIT_OK;
+        err = transports_find(&address, &source->transports, error);
+    else
+        transports_use(source->control_override, source->data_override, &address, &source->transports);
+    pthread_mutex_lock(&source->lock); /* another thread may be setting options */
+    if (err == GODWIT_OK)
+        err = transports_protect(&source->transports, source->options, GODWIT_SIDE_SOURCE, error);
+    pthread_mutex_unlock(&source->lock);
+    if (err == GODWIT_OK && transports_unprotected(&source->transports) != NULL)
+        source_emit(source, GODWIT_EVENT_WARNING, 0, transports_unprotected(&source->transports));
+    return err;
 }
 
 /* Failures of a greeting that a second try may cure: the listener was short of something for a moment. A connection
@@ -35,6 +43,15 @@ enum godwit_err source_address(struct godwit_source *source, const char *uri, st
 static bool worth_retry(enum godwit_err err)
 {
     return err == GODWIT_ERR_RESET || err == GODWIT_ERR_PEER_CLOSED || err == GODWIT_ERR_TIMEOUT;
+}
+
+static enum godwit_err greet(struct channel *channel, const struct hello *hello, int timeout_ms,
+                             const atomic_bool *cancel, struct godwit_error *error)
+{
+    enum godwit_err err = hello_greet(channel, hello, timeout_ms, cancel, error);
+    if (err != GODWIT_OK && channel_detail(channel)[0] != 0)
+        error_set(error, err, "%s", channel_detail(channel));
+    return err != GODWIT_OK ? error_prefix(error, "%s", channel_name(channel)) : err;
 }
 
 enum godwit_err source_connect(struct godwit_source *source, const struct hello *hello,
@@ -45,18 +62,17 @@ enum godwit_err source_connect(struct godwit_source *source, const struct hello 
     bool data = hello->role == HELLO_DATA;
     int handshake = (int)source_option(source, "handshake-timeout");
     uint64_t deadline = clock_now_ms() + (uint64_t)timeout_ms;
+    unsigned cut = 0; /* handshakes; a listener that cuts them all will not have us */
     for (*out = NULL;; *out = NULL) {
         enum godwit_err err =
             transport_connect(data ? to->data : to->control, data ? &to->data_address : &to->control_address,
                               introduction, clock_left_ms(deadline), cancel, out, error);
-        if (err != GODWIT_OK)
+        if (err != GODWIT_OK && (!worth_retry(err) || ++cut == HANDSHAKE_TRIES))
             return err;
-        err = hello_greet(*out, hello, handshake, cancel, error);
         if (err == GODWIT_OK)
-            return GODWIT_OK;
-        if (channel_detail(*out)[0] != 0)
-            error_set(error, err, "%s", channel_detail(*out));
-        error_prefix(error, "%s", channel_name(*out));
+            err = greet(*out, hello, handshake, cancel, error);
+        if (err == GODWIT_OK)
+            return err;
         if (!worth_retry(err) || introduction != NULL || clock_left_ms(deadline) == 0 || atomic_load(cancel))
             return err;
         channel_free(*out);

@@ -38,24 +38,27 @@ static inline void counters_add_record(struct counters *counters, uint64_t head,
     counters_add(&counters->packets, 1);
 }
 
-/* What carries a channel; constant while it exists. */
-static inline void counters_read_device(const struct channel *channel, struct godwit_channel_info *info)
+/* What carries and protects a channel; constant while it exists. */
+static inline void counters_read_carrier(const struct channel *channel, struct godwit_channel_info *info)
 {
+    const struct channel_security *security = channel_security(channel);
+    snprintf(info->tls_version, sizeof info->tls_version, "%s", security->version);
+    snprintf(info->tls_cipher, sizeof info->tls_cipher, "%s", security->cipher);
+    info->tls_kernel = security->kernel;
     snprintf(info->device, sizeof info->device, "%s", channel_device(channel));
     info->queue_pair = channel_queue_pair(channel);
 }
 
+/* The rest of *info stays as it is. */
 static inline void counters_read(const struct counters *counters, struct godwit_channel_info *info)
 {
-    *info = (struct godwit_channel_info){
-        .bytes = counters_get(&counters->bytes),
-        .inline_bytes = counters_get(&counters->inline_bytes),
-        .placed_bytes = counters_get(&counters->placed_bytes),
-        .normal = counters_get(&counters->normal),
-        .duplicate = counters_get(&counters->duplicate),
-        .packets = counters_get(&counters->packets),
-        .busy_ns = counters_get(&counters->busy_ns),
-    };
+    info->bytes = counters_get(&counters->bytes);
+    info->inline_bytes = counters_get(&counters->inline_bytes);
+    info->placed_bytes = counters_get(&counters->placed_bytes);
+    info->normal = counters_get(&counters->normal);
+    info->duplicate = counters_get(&counters->duplicate);
+    info->packets = counters_get(&counters->packets);
+    info->busy_ns = counters_get(&counters->busy_ns);
 }
 
 #endif

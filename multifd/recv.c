@@ -26,7 +26,7 @@ struct receiver {
     bool attached; /* its thread was started */
     pthread_t thread;
     struct counters counters;
-    struct godwit_channel_info carrier; /* device and queue pair alone, from attach on: they outlive the channel */
+    struct godwit_channel_info carrier; /* what carries it alone, from attach on: it outlives the channel */
     _Atomic uint64_t cleared; /* pages gone through to make them zero */
 
     /* receiver thread only */
@@ -168,7 +168,7 @@ enum godwit_err multifd_recv_attach(struct multifd_recv *recv, unsigned index, s
 {
     struct receiver *receiver = &recv->receivers[index];
     receiver->channel = channel;
-    counters_read_device(channel, &receiver->carrier);
+    counters_read_carrier(channel, &receiver->carrier);
     if (pthread_create(&receiver->thread, NULL, receiver_main, receiver) != 0)
         return error_set(error, GODWIT_ERR_NO_MEMORY, "cannot start receiver thread %u", index);
     receiver->attached = true;
@@ -208,9 +208,8 @@ void multifd_recv_free(struct multifd_recv *recv)
 void multifd_recv_info(const struct multifd_recv *recv, unsigned channel, struct godwit_channel_info *info)
 {
     const struct receiver *receiver = &recv->receivers[channel];
+    *info = receiver->carrier;
     counters_read(&receiver->counters, info);
-    memcpy(info->device, receiver->carrier.device, sizeof info->device);
-    info->queue_pair = receiver->carrier.queue_pair;
 }
 
 uint64_t multifd_recv_progress(const struct multifd_recv *recv)

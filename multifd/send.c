@@ -123,7 +123,7 @@ void multifd_send_free(struct multifd_send *send)
 void multifd_send_info(const struct multifd_send *send, unsigned channel, struct godwit_channel_info *info)
 {
     counters_read(&send->senders[channel].counters, info);
-    counters_read_device(send->senders[channel].channel, info);
+    counters_read_carrier(send->senders[channel].channel, info);
 }
 
 uint64_t multifd_send_bytes(const struct multifd_send *send)

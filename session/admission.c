@@ -55,7 +55,13 @@ static void greet(struct place *place, struct channel *channel)
     const struct admission_config *config = &place->admission->config;
     struct hello hello;
     struct godwit_error error = {0};
-    enum godwit_err err = hello_receive(channel, &hello, config->handshake_ms, &error);
+    enum godwit_err err = channel_handshake(channel, config->handshake_ms, &error);
+    if (err != GODWIT_OK) {
+        config->turned_away(config->opaque, channel_name(channel), &error);
+        channel_free(take_channel(place));
+        return;
+    }
+    err = hello_receive(channel, &hello, config->handshake_ms, &error);
     if (err == GODWIT_OK && config->roles != 0 && (config->roles & 1u << hello.role) == 0)
         err = error_set(&error, GODWIT_ERR_NOT_ADMITTED, "connections of role %u do not come in here", hello.role);
     else if (err == GODWIT_OK)

@@ -15,8 +15,10 @@ struct admission;
 
 struct admission_config {
     struct listener *listener; /* owned by the admission from a successful start on */
-    int handshake_ms;          /* from accept to the end of the hello */
+    int handshake_ms;          /* from accept to the end of the hello, TLS's handshake before it included */
     unsigned roles;            /* bits 1 << enum hello_role of those who come in here; 0: whoever reserve admits */
+    /* Door thread: a connection came to nothing before its hello, since the two sides agreed on no keys. */
+    void (*turned_away)(void *opaque, const char *name, const struct godwit_error *error);
     /* Door thread. May this connection come in? OK reserves what it asks for; else error is sent as the answer. */
     enum godwit_err (*reserve)(void *opaque, const struct hello *hello, struct godwit_error *error);
     /* Door thread, after a successful reserve and answer: takes the channel over. */

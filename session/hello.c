@@ -16,6 +16,9 @@
 static const uint8_t hello_magic[8] = {'G', 'O', 'D', 'W', 'I', 'T', '\r', '\n'};
 static const uint8_t answer_magic[8] = {'G', 'O', 'D', 'W', 'I', 'T', '\n', '\r'};
 
+/* Records of TLS: what a peer begins with that has tls-creds where this side has none, or the other way round. */
+enum { TLS_ALERT = 21, TLS_HANDSHAKE = 22, TLS_MAJOR = 3 };
+
 enum { HELLO_CRC_AT = 92, ANSWER_CRC_AT = 28, GREET_TICK_MS = 50 };
 
 void hello_encode(const struct hello *hello, uint8_t bytes[HELLO_SIZE])
@@ -40,6 +43,8 @@ enum godwit_err hello_decode(const uint8_t bytes[HELLO_SIZE], struct hello *hell
     struct wire_in in = wire_in(bytes, HELLO_SIZE);
     uint8_t magic[sizeof hello_magic];
     wire_get_bytes(&in, magic, sizeof magic);
+    if (bytes[0] == TLS_HANDSHAKE && bytes[1] == TLS_MAJOR)
+        return error_set(error, GODWIT_ERR_MISMATCH, "the source speaks TLS and the destination has no tls-creds");
     if (memcmp(magic, hello_magic, sizeof magic) != 0)
         return error_set(error, GODWIT_ERR_PROTOCOL, "the peer does not speak godwit's protocol");
 
@@ -156,9 +161,11 @@ static enum godwit_err receive_by(struct channel *channel, uint8_t *bytes, size_
 static enum godwit_err answer_receive(struct channel *channel, struct hello_answer *answer, uint64_t deadline_ms,
                                       const atomic_bool *cancel, struct godwit_error *error)
 {
-    uint8_t bytes[ANSWER_SIZE + ANSWER_TEXT_MAX];
+    uint8_t bytes[ANSWER_SIZE + ANSWER_TEXT_MAX] = {0};
     size_t text = 0;
     enum godwit_err err = receive_by(channel, bytes, ANSWER_SIZE, deadline_ms, cancel);
+    if (bytes[0] == TLS_ALERT && bytes[1] == TLS_MAJOR)
+        return error_set(error, GODWIT_ERR_MISMATCH, "the destination speaks TLS and this side has no tls-creds");
     if (err == GODWIT_OK) {
         err = hello_answer_text_size(bytes, &text, error);
         if (err != GODWIT_OK)

@@ -43,6 +43,9 @@ struct godwit_channel_info {
     uint64_t busy_ns;       /* time not spent waiting for work, for the rate limit or for keys */
     char device[GODWIT_DEVICE_MAX + 1]; /* that carries it, such as "mlx5_0"; "" where there is none */
     uint32_t queue_pair;                /* its number on this side; 0 where there is none */
+    char tls_version[8];                /* "TLS1.3"; "" where pages are not encrypted */
+    char tls_cipher[24];                /* "AES-256-GCM" */
+    bool tls_kernel;                    /* the kernel does its records */
 };
 
 struct godwit_ram_info {

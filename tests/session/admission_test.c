@@ -33,7 +33,8 @@ struct door {
     struct admission *admission;
     unsigned fds, threads; /* before it was opened */
 
-    struct gate reserved, attached, released;
+    struct gate reserved, attached, released, turned_away;
+    struct godwit_error words; /* to who was turned away */
     struct hello last; /* reserved or released */
     struct channel *guests[GUESTS];
 };
@@ -62,6 +63,13 @@ static void door_attach(void *opaque, const struct hello *hello, struct channel 
     gate_note(&door->attached, NULL);
 }
 
+static void door_turned_away(void *opaque, const char *name, const struct godwit_error *error)
+{
+    struct door *door = opaque;
+    door->words = *error;
+    gate_note(&door->turned_away, NULL);
+}
+
 static void door_release(void *opaque, const struct hello *hello)
 {
     struct door *door = opaque;
@@ -77,7 +85,8 @@ static void door_open(struct door *door, enum place place, int handshake_ms, con
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
 
-    *door = (struct door){.reserved = GATE_INIT, .attached = GATE_INIT, .released = GATE_INIT};
+    *door = (struct door){.reserved = GATE_INIT, .attached = GATE_INIT, .released = GATE_INIT,
+                           .turned_away = GATE_INIT};
     door->fds = census_fds();
     door->threads = census_threads(UINT_MAX);
     door->loop = loop_net_new(1);
@@ -97,6 +106,7 @@ static void door_open(struct door *door, enum place place, int handshake_ms, con
         .handshake_ms = handshake_ms,
         .reserve = door_reserve,
         .attach = door_attach,
+        .turned_away = door_turned_away,
         .release = door_release,
         .roles = door_roles,
         .opaque = door,
