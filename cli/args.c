@@ -126,6 +126,8 @@ static enum godwit_err store(const struct arg_spec *spec, void *settings, const 
         *(bool *)field = true;
         return GODWIT_OK;
     }
+    if (spec->implied && !typed->attached)
+        return store_choice(spec, spec->implied, field, error);
     if (!typed->value || !*typed->value)
         return wrong(error, "--%s needs a value: --%s %s", spec->name, spec->name, spec->value ? spec->value : "NAME");
     if (spec->kind == ARG_CHOICE)
@@ -178,7 +180,7 @@ static enum godwit_err parse_switch(const struct arg_command *command, const str
     void *settings = NULL;
     const struct arg_spec *spec = find_spec(command, typed->name, &settings);
     if (spec) {
-        *consumed = spec->kind != ARG_FLAG && !typed->attached;
+        *consumed = spec->kind != ARG_FLAG && !spec->implied && !typed->attached;
         return store(spec, settings, typed, error);
     }
     const struct godwit_option *option = find_option(typed->name);

@@ -29,6 +29,7 @@ struct arg_spec {
     const char *const *choices; /* ARG_CHOICE: NULL terminated */
     uint64_t min, multiple;     /* ARG_SIZE; multiple 0 means any */
     uint64_t max;               /* ARG_COUNT */
+    const char *implied;        /* ARG_CHOICE: what the name alone means; another one is attached, --NAME=VALUE. NULL: none */
     const char *value;          /* --help: what stands for the value; NULL where the choices say it */
     const char *standard;       /* --help: the default; NULL for none */
     const char *summary;        /* --help: one line */

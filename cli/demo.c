@@ -19,6 +19,7 @@
 #include <godwit/devices.h>
 
 #include "cli/command.h"
+#include "cli/demo_tls.h"
 #include "cli/migration.h"
 #include "cli/progress.h"
 #include "cli/report.h"
@@ -41,21 +42,27 @@ enum demo_transport { DEMO_TCP, DEMO_UNIX, DEMO_RDMA };
 static const char *const transport_names[] = {[DEMO_TCP] = "tcp", [DEMO_UNIX] = "unix",
                                               [DEMO_RDMA] = "rdma", NULL};
 
+static const char *const tls_names[] = {[DEMO_TLS_NONE] = "none", [DEMO_TLS_X509] = "x509",
+                                        [DEMO_TLS_PSK] = "psk", NULL};
+
 struct demo_settings {
     unsigned transport;
+    unsigned tls; /* enum demo_tls */
     bool json;
 };
 
 static const struct arg_spec demo_specs[] = {
     {.name = "transport", .kind = ARG_CHOICE, .offset = offsetof(struct demo_settings, transport),
      .choices = transport_names, .standard = "tcp", .summary = "between the two processes"},
+    {.name = "tls", .kind = ARG_CHOICE, .offset = offsetof(struct demo_settings, tls), .choices = tls_names,
+     .implied = "x509", .summary = "encrypt, with certificates or a key made for this run; --tls alone means x509"},
     {.name = "json", .kind = ARG_FLAG, .offset = offsetof(struct demo_settings, json),
      .summary = "one JSON object on stdout instead of the table"},
 };
 
 static const struct arg_command demo_args = {
     .name = "demo",
-    .synopsis = "[--transport tcp|unix|rdma] [guest options] [migration options] [--json]",
+    .synopsis = "[--transport tcp|unix|rdma] [--tls[=x509|psk]] [guest options] [migration options] [--json]",
     .summary = "Migrates a guest between two processes of this machine, here with 4 channels unless told otherwise. "
                "Exits 0 only if every page arrived as it was at switchover and the guest runs on.",
     .groups = {{.title = "Demo:", .specs = demo_specs, .count = sizeof demo_specs / sizeof *demo_specs},
@@ -67,9 +74,10 @@ static const struct arg_command demo_args = {
 /* One run, as the source sees it. */
 struct run {
     struct demo demo;
+    struct godwit_options *options; /* of both sides */
     struct demo_settings settings;
     struct guest_options guest_options;
-    char folder[64]; /* of the Unix socket; empty: none */
+    char folder[64]; /* of the Unix socket, and of credentials; empty: none */
     int signal_fd;
     struct progress progress;
     struct source_guest *guest;
@@ -112,6 +120,15 @@ static enum godwit_err find_rdma(char *uri, size_t size, struct godwit_error *er
                              "no RDMA device of this host has a port that is up and an address (see godwit devices)");
 }
 
+static enum godwit_err make_folder(struct run *run, struct godwit_error *error)
+{
+    snprintf(run->folder, sizeof run->folder, "/tmp/godwit-demo-XXXXXX");
+    if (mkdtemp(run->folder))
+        return GODWIT_OK;
+    run->folder[0] = '\0';
+    return error_set_sys(error, GODWIT_ERR_SYSTEM, errno, "cannot make a folder in /tmp");
+}
+
 static enum godwit_err prepare(struct run *run, struct godwit_error *error)
 {
     struct demo *demo = &run->demo;
@@ -126,17 +143,18 @@ static enum godwit_err prepare(struct run *run, struct godwit_error *error)
         err = verify_prints_init(&run->mine, error);
     if (err)
         return err;
+    if (run->settings.transport == DEMO_UNIX || run->settings.tls != DEMO_TLS_NONE)
+        err = make_folder(run, error);
+    if (!err && run->settings.tls != DEMO_TLS_NONE)
+        err = demo_tls_make(run->settings.tls, run->folder, run->options, error);
+    if (err)
+        return err;
     if (run->settings.transport == DEMO_RDMA)
         return find_rdma(demo->listen_uri, sizeof demo->listen_uri, error);
-    snprintf(demo->listen_uri, sizeof demo->listen_uri, "tcp:127.0.0.1:0");
     if (run->settings.transport == DEMO_TCP)
-        return GODWIT_OK;
-    snprintf(run->folder, sizeof run->folder, "/tmp/godwit-demo-XXXXXX");
-    if (!mkdtemp(run->folder)) {
-        run->folder[0] = '\0';
-        return error_set_sys(error, GODWIT_ERR_SYSTEM, errno, "cannot make a folder in /tmp for a Unix socket");
-    }
-    snprintf(demo->listen_uri, sizeof demo->listen_uri, "unix:%s/socket", run->folder);
+        snprintf(demo->listen_uri, sizeof demo->listen_uri, "tcp:127.0.0.1:0");
+    else
+        snprintf(demo->listen_uri, sizeof demo->listen_uri, "unix:%s/socket", run->folder);
     return GODWIT_OK;
 }
 
@@ -223,7 +241,9 @@ static void tidy(struct run *run, bool done)
     if (demo->account)
         munmap(demo->account, sizeof *demo->account);
     if (run->folder[0]) {
-        unlink(demo->listen_uri + strlen("unix:"));
+        if (run->settings.transport == DEMO_UNIX)
+            unlink(demo->listen_uri + strlen("unix:"));
+        demo_tls_remove(run->folder);
         rmdir(run->folder);
     }
 }
@@ -279,6 +299,7 @@ static int demo_run(int argc, char *const argv[])
     }
     run->demo = (struct demo){.guest = &run->guest_options, .options = options, .notes = {-1, -1},
                               .theirs = {.fd = -1}};
+    run->options = options;
     run->mine.fd = -1;
     guest_options_init(&run->guest_options);
 
@@ -293,6 +314,8 @@ static int demo_run(int argc, char *const argv[])
     enum godwit_err err = guest_options_settle(&run->guest_options, demo_dirty_rate, &error);
     if (!err && !godwit_options_is_set(options, "multifd-channels"))
         err = godwit_options_set(options, "multifd-channels", demo_channels, &error);
+    if (!err && run->settings.tls != DEMO_TLS_NONE && godwit_options_get_text(options, "tls-creds")[0])
+        err = error_set(&error, GODWIT_ERR_INVALID, "--tls makes credentials and --tls-creds names some: use one of them");
     if (err) {
         command_complain("%s", error.text);
         code = COMMAND_USAGE;

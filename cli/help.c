@@ -37,7 +37,7 @@ static void put_wrapped(FILE *out, const char *text, unsigned at, unsigned inden
 
 static void put_entry(FILE *out, const char *name, const char *value, const char *text)
 {
-    int width = fprintf(out, "  --%s%s%s", name, *value ? " " : "", value);
+    int width = fprintf(out, "  --%s%s%s", name, *value && *value != '[' ? " " : "", value);
     if (width >= HELP_INDENT) {
         fputc('\n', out);
         width = 0;
@@ -59,7 +59,9 @@ static void put_spec(FILE *out, const struct arg_spec *spec)
 {
     char value[HELP_TEXT_MAX] = "", text[HELP_TEXT_MAX];
     if (spec->kind == ARG_CHOICE)
-        join(spec->choices, "|", value, sizeof value);
+        join(spec->choices, "|", text, sizeof text);
+    if (spec->kind == ARG_CHOICE)
+        snprintf(value, sizeof value, spec->implied ? "[=%.200s]" : "%.200s", text);
     else if (spec->kind != ARG_FLAG)
         snprintf(value, sizeof value, "%s", spec->value);
     snprintf(text, sizeof text, spec->standard ? "%s (default %s)" : "%s", spec->summary, spec->standard);

@@ -52,8 +52,8 @@ static json_t *ram_json(const struct godwit_ram_info *ram)
 static json_t *channel_json(const struct godwit_info *info, unsigned id)
 {
     const struct godwit_channel_info *channel = &info->channels[id];
-    bool device = channel->device[0] != '\0';
-    return json_pack("{so so so so so so so sf so so}",
+    bool device = channel->device[0] != '\0', tls = channel->tls_version[0] != '\0';
+    return json_pack("{so so so so so so so sf so so so so so}",
                      "id", number(id),
                      "bytes", number(channel->bytes),
                      "inline-bytes", number(channel->inline_bytes),
@@ -63,7 +63,10 @@ static json_t *channel_json(const struct godwit_info *info, unsigned id)
                      "packets", number(channel->packets),
                      "busy-share", report_busy_share(info, id),
                      "device", text_or_null(device ? channel->device : NULL),
-                     "queue-pair", device ? number(channel->queue_pair) : json_null());
+                     "queue-pair", device ? number(channel->queue_pair) : json_null(),
+                     "tls-version", text_or_null(tls ? channel->tls_version : NULL),
+                     "tls-cipher", text_or_null(tls ? channel->tls_cipher : NULL),
+                     "tls-kernel", tls ? json_boolean(channel->tls_kernel) : json_null());
 }
 
 static json_t *channels_json(const struct godwit_info *info)
