@@ -26,6 +26,7 @@ import limit_cases  # noqa: E402
 import pki_cases  # noqa: E402
 import tap  # noqa: E402
 import tls_cases  # noqa: E402
+import tls_live_cases  # noqa: E402
 import transfer_cases  # noqa: E402
 import usage_cases  # noqa: E402
 from tool import Tool, become_nobody, public_copy  # noqa: E402
@@ -52,7 +53,7 @@ def parse_arguments():
     parser.add_argument("--nobody", action="store_true")
     parser.add_argument("--tls", action="store_true")
     parser.add_argument("words", nargs="*")
-    return parser.parse_args()
+    return parser.parse_intermixed_args()
 
 
 def main():
@@ -63,7 +64,7 @@ def main():
     if arguments.tracker or arguments.nobody:
         modules = [demo_cases, transfer_cases, limit_cases, hostile_cases]  # what words are refused is the same for all
     if arguments.tls:
-        modules = [tls_cases]
+        modules = [tls_cases, tls_live_cases]
     public = tempfile.TemporaryDirectory(prefix="godwit-cli-")
     path = arguments.path
     if arguments.nobody and os.geteuid() == 0:
