@@ -185,7 +185,8 @@ enum godwit_err hello_greet(struct channel *channel, const struct hello *hello, 
     uint8_t bytes[HELLO_SIZE];
     hello_encode(hello, bytes);
     enum godwit_err err = channel_send(channel, bytes, sizeof bytes, NULL, 0, timeout_ms);
-    if (err != GODWIT_OK)
+    /* A listener that refuses who is there, as TLS does, may be gone before our hello; its last words can be read. */
+    if (err != GODWIT_OK && err != GODWIT_ERR_RESET)
         return error_set(error, err, "cannot send our hello: %s", godwit_err_text(err));
 
     struct hello_answer answer;
