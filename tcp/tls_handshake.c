@@ -161,6 +161,15 @@ static enum godwit_err offer_protocols(struct tls_channel *channel, struct godwi
                   : GODWIT_OK;
 }
 
+/* GnuTLS's "mandatory" is about peers that offer other protocols. One that offers none at all is no godwit either. */
+static enum godwit_err demand_protocol(const struct handshake *handshake, struct godwit_error *error)
+{
+    gnutls_datum_t chosen;
+    if (gnutls_alpn_get_selected_protocol(handshake->channel->session, &chosen) == GNUTLS_E_SUCCESS)
+        return GODWIT_OK;
+    return give_up(handshake, GNUTLS_E_NO_APPLICATION_PROTOCOL, error);
+}
+
 static void note_security(struct tls_channel *channel)
 {
     gnutls_datum_t chosen = {0};
@@ -186,6 +195,8 @@ enum godwit_err tls_handshake(struct tls_channel *channel, int timeout_ms, const
         err = converse(&handshake, error);
     if (!err)
         err = judge_the_rest(&handshake, error);
+    if (!err)
+        err = demand_protocol(&handshake, error);
     if (!err) {
         note_security(channel);
         err = tls_kernel_take(channel, error);
