@@ -26,6 +26,7 @@ import limit_cases  # noqa: E402
 import pki_cases  # noqa: E402
 import tap  # noqa: E402
 import tls_cases  # noqa: E402
+import tls_hostile_cases  # noqa: E402
 import tls_live_cases  # noqa: E402
 import transfer_cases  # noqa: E402
 import usage_cases  # noqa: E402
@@ -64,7 +65,7 @@ def main():
     if arguments.tracker or arguments.nobody:
         modules = [demo_cases, transfer_cases, limit_cases, hostile_cases]  # what words are refused is the same for all
     if arguments.tls:
-        modules = [tls_cases, tls_live_cases]
+        modules = [tls_cases, tls_hostile_cases, tls_live_cases]
     public = tempfile.TemporaryDirectory(prefix="godwit-cli-")
     path = arguments.path
     if arguments.nobody and os.geteuid() == 0:
