@@ -50,7 +50,7 @@ static int shown_import(struct shown *shown, gnutls_session_t session)
 
 static gnutls_alert_description_t alert_of(unsigned status)
 {
-    return status & GNUTLS_CERT_REVOKED          ? GNUTLS_A_CERTIFICATE_REVOKED
+    return status & GNUTLS_CERT_REVOKED            ? GNUTLS_A_CERTIFICATE_REVOKED
            : status & GNUTLS_CERT_SIGNER_NOT_FOUND ? GNUTLS_A_UNKNOWN_CA
            : status & GNUTLS_CERT_EXPIRED          ? GNUTLS_A_CERTIFICATE_EXPIRED
                                                    : GNUTLS_A_BAD_CERTIFICATE;

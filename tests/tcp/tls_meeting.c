@@ -25,7 +25,8 @@ static int judge(gnutls_session_t session)
 {
     struct end *end = gnutls_session_get_ptr(session);
     end->attendee->judged = true;
-    end->attendee->err = tls_credentials_verify(end->credentials, session, end->host, &end->alert, &end->attendee->error);
+    end->attendee->err = tls_credentials_verify(end->credentials, session, end->host, &end->alert,
+                                                &end->attendee->error);
     return end->attendee->err == GODWIT_OK ? 0 : GNUTLS_E_CERTIFICATE_ERROR;
 }
 
