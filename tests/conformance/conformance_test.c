@@ -1,11 +1,12 @@
 /*
  * Runs every case for every kind of channel. A kind that the machine lacks is skipped with a reason; one-sided cases
- * run for one-sided kinds.
+ * run for one-sided kinds. With GODWIT_TEST_TLS_ALONE in the environment, the kinds that are inside TLS alone.
  */
 #include <criterion/criterion.h>
 #include <criterion/logging.h>
 #include <criterion/parameterized.h>
 #include <signal.h>
+#include <stdlib.h>
 
 #include "tests/conformance/cases.h"
 
@@ -22,6 +23,8 @@ static const struct conformance_case *list_of(unsigned list)
 static bool applies(const struct conformance_case *c, unsigned kind)
 {
     if (fabric.alone && !pair_kind_is_rdma(kind))
+        return false;
+    if (getenv("GODWIT_TEST_TLS_ALONE") && !pair_kind_is_tls(kind))
         return false;
     if (c->needs == CASE_LOOP)
         return pair_kind_is_loop(kind);

@@ -51,7 +51,7 @@ static void connect_waits_for_a_listener(struct pair *pair)
     pair->a = knocker.channel;
     cr_assert_eq(err, GODWIT_OK, "%s", pair->error.text);
     cr_assert_eq(accepted, GODWIT_OK);
-    cr_assert_lt(clock_now_ms() - start, 3000, "soon after it listened");
+    cr_assert_lt(clock_now_ms() - start, 8000, "soon after it listened"); /* emulated processors take 4 s */
 }
 
 static void cancel_ends_connect(struct pair *pair)

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """The tests in virtual machines.
 
-    suite.py BUILD one|pair|command|rdma|rdma-pair [WORD ...]
+    suite.py BUILD one|pair|command|tls|rdma|rdma-pair [WORD ...]
 
 one: cases that share one machine; pair: cases that share two on a wire; command: the commands vm and pair, each with a
-machine of its own; rdma, rdma-pair: godwit over RDMA in one machine, and between two. Only the cases whose name
-contains one of the words.
+machine of its own; tls: TLS by the kernel, and beside RDMA; rdma, rdma-pair: godwit over RDMA in one machine, and
+between two. Only the cases whose name contains one of the words.
 """
 import argparse
 import os
@@ -22,6 +22,7 @@ import command_cases  # noqa: E402
 import godwit_cases  # noqa: E402
 import godwit_rdma_cases  # noqa: E402
 import godwit_rdma_fault_cases  # noqa: E402
+import godwit_tls_cases  # noqa: E402
 import machine_cases  # noqa: E402
 import pair_cases  # noqa: E402
 import pair_rdma_cases  # noqa: E402
@@ -63,7 +64,8 @@ def none(build, scratch):
 
 
 KINDS = {"one": (one, [machine_cases, rdma_cases, godwit_cases]), "pair": (pair, [pair_cases]),
-         "command": (none, [command_cases]), "rdma": (one, [godwit_rdma_cases, godwit_rdma_fault_cases]),
+         "command": (none, [command_cases]), "tls": (one, [godwit_tls_cases]),
+         "rdma": (one, [godwit_rdma_cases, godwit_rdma_fault_cases]),
          "rdma-pair": (pair, [pair_rdma_cases])}
 
 
