@@ -551,8 +551,10 @@ Test(pki, a_host_is_never_called_localhost_unless_asked_for)
     make("asked", &pki, NULL);
     cr_expect(accepted(in_scratch("asked/ca-cert.pem"), in_scratch("asked/server-cert.pem"), GNUTLS_KP_TLS_WWW_SERVER,
                        "::1"));
-    if (unshare(CLONE_NEWUTS))
+    if (unshare(CLONE_NEWUTS)) {
+        remove_scratch(); /* a skip leaves .fini out */
         cr_skip("a host name of its own takes a privilege");
+    }
     pki.host = NULL;
     const char *const names[] = {"localhost", "localhost.localdomain", "LocalHost", "127.0.0.1", "", "(none)"};
     for (unsigned i = 0; i < sizeof names / sizeof *names; i++) {
