@@ -11,7 +11,7 @@
 #include "transport/channel.h"
 
 struct counters {
-    _Atomic uint64_t bytes, inline_bytes, placed_bytes, normal, duplicate, packets, busy_ns;
+    _Atomic uint64_t bytes, inline_bytes, placed_bytes, normal, duplicate, packets, busy_ns, replacements;
 };
 
 static inline void counters_add(_Atomic uint64_t *counter, uint64_t add)
@@ -38,7 +38,7 @@ static inline void counters_add_record(struct counters *counters, uint64_t head,
     counters_add(&counters->packets, 1);
 }
 
-/* What carries a channel; constant while it exists. */
+/* What carries a channel now; constant while the channel exists. */
 static inline void counters_read_device(const struct channel *channel, struct godwit_channel_info *info)
 {
     snprintf(info->device, sizeof info->device, "%s", channel_device(channel));
@@ -55,6 +55,7 @@ static inline void counters_read(const struct counters *counters, struct godwit_
         .duplicate = counters_get(&counters->duplicate),
         .packets = counters_get(&counters->packets),
         .busy_ns = counters_get(&counters->busy_ns),
+        .replacements = counters_get(&counters->replacements),
     };
 }
 
