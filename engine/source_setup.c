@@ -1,7 +1,7 @@
 /*
  * From a URI to running senders: connect and greet the control connection, arm the dirty log, find the holes, register
  * memory where the transport wants that (source_register.c), offer, wait for the acceptance, connect the data channels
- * with its tokens.
+ * with its tokens (source_channel.c).
  *
  * Order matters: holes are found after the log is armed, so a page that comes into being later is in the log.
  *
@@ -38,8 +38,8 @@ static bool worth_retry(enum godwit_err err)
 }
 
 enum godwit_err source_connect(struct godwit_source *source, const struct hello *hello,
-                               const struct introduction *introduction, int timeout_ms, struct channel **out,
-                               struct godwit_error *error)
+                               const struct introduction *introduction, int timeout_ms, const atomic_bool *cancel,
+                               struct channel **out, struct godwit_error *error)
 {
     const struct transports *to = &source->transports;
     bool data = hello->role == HELLO_DATA;
@@ -49,10 +49,10 @@ enum godwit_err source_connect(struct godwit_source *source, const struct hello 
     do {
         struct channel *channel;
         err = transport_connect(data ? to->data : to->control, data ? &to->data_address : &to->control_address,
-                                introduction, clock_left_ms(deadline), &source->cancel, &channel, error);
+                                introduction, clock_left_ms(deadline), cancel, &channel, error);
         if (err != GODWIT_OK)
             return err;
-        err = hello_greet(channel, hello, handshake, &source->cancel, error);
+        err = hello_greet(channel, hello, handshake, cancel, error);
         if (err == GODWIT_OK) {
             *out = channel;
             return GODWIT_OK;
@@ -62,7 +62,7 @@ enum godwit_err source_connect(struct godwit_source *source, const struct hello 
         error_prefix(error, "%s", channel_name(channel));
         channel_free(channel);
         poll(NULL, 0, RETRY_PAUSE_MS);
-    } while (worth_retry(err) && introduction == NULL && clock_left_ms(deadline) > 0 && !atomic_load(&source->cancel));
+    } while (worth_retry(err) && introduction == NULL && clock_left_ms(deadline) > 0 && !atomic_load(cancel));
     return err;
 }
 
@@ -169,7 +169,8 @@ static enum godwit_err connect_control(struct godwit_source *source, struct godw
         return err;
     memcpy(hello.session, source->session, sizeof hello.session);
     struct channel *channel;
-    err = source_connect(source, &hello, NULL, (int)source_option(source, "connect-timeout"), &channel, error);
+    err = source_connect(source, &hello, NULL, (int)source_option(source, "connect-timeout"), &source->cancel, &channel,
+                         error);
     if (err != GODWIT_OK)
         return err;
     struct control_config config = {
@@ -265,43 +266,13 @@ static enum godwit_err wait_accept(struct godwit_source *source, struct godwit_e
     return err;
 }
 
-static enum godwit_err connect_data(struct godwit_source *source, unsigned index, uint64_t deadline,
-                                    struct channel **out, struct godwit_error *error)
-{
-    struct hello hello = {.version = PROTOCOL_VERSION,
-                          .oldest = PROTOCOL_OLDEST,
-                          .role = HELLO_DATA,
-                          .channel = (uint16_t)index};
-    memcpy(hello.session, source->session, sizeof hello.session);
-    const struct token *token = &source->acceptance.tokens[index];
-    struct introduction introduction = {.domain = source->domain};
-    memcpy(hello.token, token->bytes, sizeof hello.token);
-    token_ticket(token, source->session, introduction.ticket);
-    enum godwit_err err = source_check(source, error);
-    if (err == GODWIT_OK)
-        err = source_connect(source, &hello, introduction.domain != NULL ? &introduction : NULL,
-                             clock_left_ms(deadline), out, error);
-    if (err != GODWIT_OK) {
-        /* A refusal is often the consequence of what the destination says on the control connection. */
-        enum godwit_err cause = source_check(source, error);
-        return cause != GODWIT_OK ? cause : error_prefix(error, "data channel %u", index);
-    }
-    struct channel *wrapped = sabotage_wrap(source->sabotage, *out, source->ram);
-    if (wrapped != NULL) {
-        *out = wrapped;
-        return GODWIT_OK;
-    }
-    channel_free(*out);
-    return error_set(error, GODWIT_ERR_NO_MEMORY, "no memory for data channel %u", index);
-}
-
 /* After a failure the connected ones stay until the cleanup: the destination is told why before it sees them close. */
 static enum godwit_err connect_channels(struct godwit_source *source, struct godwit_error *error)
 {
     uint64_t deadline = clock_now_ms() + source_option(source, "connect-timeout");
     while (source->connected < source->offer.channels) {
-        enum godwit_err err =
-            connect_data(source, source->connected, deadline, &source->channels[source->connected], error);
+        enum godwit_err err = source_connect_data(source, source->connected, clock_left_ms(deadline),
+                                                  &source->channels[source->connected], error);
         if (err != GODWIT_OK)
             return err;
         source->connected++;
@@ -319,6 +290,8 @@ static enum godwit_err start_senders(struct godwit_source *source, struct godwit
         .zero = source_option(source, "zero-page-detection") ? zero_test_select() : NULL,
         .placement = (source->acceptance.features & FEATURE_PLACED) != 0 ? source->placement : NULL,
         .progress_ms = (int)source_option(source, "progress-timeout"),
+        .replace = transports_rdma(&source->transports) ? NULL : source_replace_data, /* docs/protocol.md §3.6 */
+        .lifetime = source_option(source, "x-channel-lifetime"),
         .failed = sender_failed,
         .opaque = source,
     };

@@ -209,7 +209,7 @@ enum godwit_outcome source_ask_outcome(struct godwit_source *source, int timeout
     memcpy(hello.session, source->session, sizeof hello.session);
     memcpy(hello.token, source->outcome_token.bytes, sizeof hello.token);
     struct channel *channel;
-    if (source_connect(source, &hello, NULL, timeout_ms, &channel, error) != GODWIT_OK)
+    if (source_connect(source, &hello, NULL, timeout_ms, &source->cancel, &channel, error) != GODWIT_OK)
         return GODWIT_OUTCOME_UNKNOWN;
     enum godwit_outcome outcome = exchange_outcome(channel, timeout_ms, error);
     channel_free(channel);
