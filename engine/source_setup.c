@@ -292,6 +292,8 @@ static enum godwit_err start_senders(struct godwit_source *source, struct godwit
         .zero = source_option(source, "zero-page-detection") ? zero_test_select() : NULL,
         .placement = (source->acceptance.features & FEATURE_PLACED) != 0 ? source->placement : NULL,
         .progress_ms = (int)source_option(source, "progress-timeout"),
+        .replace = transports_rdma(&source->transports) ? NULL : source_replace_data, /* docs/protocol.md §3.6 */
+        .lifetime = source_option(source, "x-channel-lifetime"),
         .failed = sender_failed,
         .opaque = source,
     };

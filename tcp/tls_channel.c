@@ -135,10 +135,15 @@ static enum godwit_err put_record(struct tls_channel *channel, const uint8_t *pl
     return GODWIT_OK;
 }
 
+uint64_t tls_channel_key_bytes(const struct tls_channel *channel)
+{
+    return channel->tls->renew_bytes ? channel->tls->renew_bytes : RENEW_BYTES;
+}
+
 static bool renewal_due(const struct tls_channel *channel)
 {
-    uint64_t limit = channel->tls->renew_bytes ? channel->tls->renew_bytes : RENEW_BYTES;
-    return channel->sent_bytes >= limit && clock_now_ms() - channel->renewed_ms >= RENEW_PAUSE_MS;
+    return channel->sent_bytes >= tls_channel_key_bytes(channel) &&
+           clock_now_ms() - channel->renewed_ms >= RENEW_PAUSE_MS;
 }
 
 /* Under the lock. */

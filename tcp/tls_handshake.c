@@ -163,6 +163,8 @@ static void note_security(struct tls_channel *channel)
     gnutls_alpn_get_selected_protocol(channel->session, &chosen);
     channel->fixed_keys = chosen.size == sizeof fixed - 1 ||
                           gnutls_protocol_get_version(channel->session) != GNUTLS_TLS1_3;
+    if (channel->fixed_keys)
+        channel->base.limits.lifetime = tls_channel_key_bytes(channel);
     struct channel_security *security = &channel->base.security;
     const char *version = gnutls_protocol_get_name(gnutls_protocol_get_version(channel->session));
     const char *cipher = gnutls_cipher_get_name(gnutls_cipher_get(channel->session));

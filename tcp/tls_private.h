@@ -78,6 +78,8 @@ enum godwit_err tls_channel_fill_in(struct tls_channel *channel, size_t most, in
 /* Bytes that the record at the front of `in` still lacks; 0: it is whole. */
 size_t tls_channel_lacks(const struct tls_channel *channel);
 
+/* How many bytes one direction's keys are good for. */
+uint64_t tls_channel_key_bytes(const struct tls_channel *channel);
 /* The stream ended without the peer's goodbye. */
 enum godwit_err tls_cut_off(struct tls_channel *channel);
 

@@ -68,6 +68,7 @@ def from_vector(name, kind, data):
         yield "packet", data
         yield "stream", b"\1" + data
         yield "stream", b"\3" + data
+        yield "stream", b"\7" + 2 * data
     elif kind == "channel":
         yield "stream", b"\0" + data
     elif kind in ("record", "control"):

@@ -6,6 +6,8 @@
 Every structure is a table of (offset, size, field), the same that the document prints; golden.py compares the two.
 A decoder returns a dict or raises Refused with the code that section 10 of the document asks for.
 """
+import hmac
+import struct
 import sys
 import zlib
 
@@ -37,7 +39,7 @@ RECORDS = {  # number: (name, who sends it)
     9: ("LOADED", DESTINATION), 10: ("RUN", SOURCE), 11: ("RUNNING", DESTINATION), 12: ("BYE", SOURCE),
     13: ("OUTCOME_ASK", SOURCE), 14: ("OUTCOME", DESTINATION), 15: ("REGISTER", SOURCE),
 }
-DATA_RECORDS = {1: "PAGES", 2: "MARKER"}
+DATA_RECORDS = {1: "PAGES", 2: "MARKER", 3: "END"}
 FLAG_PLACED = 1
 EXTENT_KINDS = {1: "normal", 2: "zero"}
 OUTCOMES = {0: "unknown", 1: "running", 2: "never"}
@@ -49,6 +51,12 @@ ERRORS = {
     204: "SWITCHOVER_TIMEOUT", 205: "OUTCOME_UNKNOWN", 206: "NOT_RESUMED",
 }
 CODES = {name: code for code, name in ERRORS.items()}
+
+
+def next_token(token, session, role, channel, epoch):
+    """That of the connection `epoch`, from the token of the connection before (section 3.6)."""
+    text = b"godwit next token\0" + session + struct.pack(">BxHI", role, channel, epoch)
+    return hmac.new(token, text, "sha256").digest()
 
 
 class Refused(Exception):
@@ -467,11 +475,11 @@ def data_sizes(head):
     fields = Cursor(head, "data record").fields("data record")
     if fields["type"] not in DATA_RECORDS or fields["flags"] & ~FLAG_PLACED:
         refuse(f"data record of type {fields['type']}, flags {fields['flags']:#x}")
-    marker = DATA_RECORDS[fields["type"]] == "MARKER"
+    bare = DATA_RECORDS[fields["type"]] != "PAGES"
     if fields["extents"] > EXTENTS_MAX or fields["payload"] > PAYLOAD_MAX:
         refuse("data record: sizes beyond their maxima")
-    if marker != (fields["extents"] == 0) or (marker and (fields["payload"] or fields["flags"])):
-        refuse("data record: a MARKER with content, or PAGES without")
+    if bare != (fields["extents"] == 0) or (bare and (fields["payload"] or fields["flags"])):
+        refuse("data record: a MARKER or an END with content, or PAGES without")
     return 16 * fields["extents"], fields["payload"]
 
 
@@ -504,18 +512,26 @@ def decode_data(data, ram, sequence=0, placed=False):
 
 
 class DataStream:
-    """The records of one data channel, in their order: sequence, epochs, markers."""
+    """The records of one data channel, in their order: sequence, epochs, markers. They go on over its connections."""
 
     def __init__(self, ram, placed=False):
-        self.ram, self.placed, self.sequence, self.marked = ram, placed, 0, 0
+        self.ram, self.placed, self.sequence, self.marked, self.ended = ram, placed, 0, 0, False
+
+    def next_connection(self):
+        if not self.ended:
+            refuse("records of a connection before the END of the one before")
+        self.ended = False
 
     def take(self, data):
+        if self.ended:
+            refuse("a record after END")
         record = decode_data(data, self.ram, self.sequence, self.placed)
         self.sequence += 1
         if record["epoch"] != self.marked + 1:
             refuse(f"{record['name']} of epoch {record['epoch']} after the marker of {self.marked}")
         if record["name"] == "MARKER":
             self.marked = record["epoch"]
+        self.ended = record["name"] == "END"
         return record
 
 
@@ -548,15 +564,30 @@ def split_data(data):
 
 # ---- golden vectors ----
 
+def check_token(hello, before, accept):
+    """Of a data connection: the token of ACCEPT, or the one made of that of the connection before, among those in before."""
+    if ROLES[hello["role"]] != "data":
+        return
+    channel, epoch = hello["channel"], hello["epoch"]
+    token = accept["tokens"][channel]["token"]
+    for one in range(1, epoch + 1):
+        token = next_token(token, hello["session"], hello["role"], channel, one)
+    seen = [one["epoch"] for one in before.values() if (one["role"], one["channel"]) == (hello["role"], channel)]
+    if hello["token"] != token or seen != list(range(epoch)):
+        refuse(f"data channel {channel}: not the token of connection {epoch}, or not its turn", "NOT_ADMITTED")
+
+
 def decode_session(vector):
     """All messages of a session file in their order: (connection, sender, what it is, dict)."""
     source = FromSource()
     control = {SOURCE: source, DESTINATION: FromDestination(source)}
-    data, greeted = {}, {}
+    data, hellos, greeted = {}, {}, {}
     for connection, sender, raw in vector.parts:
         stage = greeted.get(connection, 0)
         if stage == 0:
             what, message = "hello", decode_hello(raw)
+            check_token(message, hellos, control[DESTINATION].accept)
+            hellos[connection] = message
         elif stage == 1:
             what, message = "answer", decode_answer(raw)
             check_answer(message)
@@ -568,7 +599,10 @@ def decode_session(vector):
         else:
             offer, accept = control[SOURCE].offer, control[DESTINATION].accept
             ram = [block["size"] // PAGE for block in offer["blocks"]]
-            stream = data.setdefault(connection, DataStream(ram, bool(accept["features"] & FEATURE_PLACED)))
+            hello = hellos[connection]
+            stream = data.setdefault(hello["channel"], DataStream(ram, bool(accept["features"] & FEATURE_PLACED)))
+            if stage == 2 and hello["epoch"] > 0:
+                stream.next_connection()
             message = stream.take(raw)
             what = message["name"]
         greeted[connection] = stage + 1
