@@ -26,10 +26,10 @@ enum godwit_err source_connect_data(struct godwit_source *source, const struct t
     enum godwit_err err = source_connect(source, &hello, introduction.domain != NULL ? &introduction : NULL, timeout_ms,
                                          stop, out, error);
     if (err != GODWIT_OK)
-        return error_prefix(error, "data channel %u", token->channel);
+        return err;
     struct channel *wrapped = sabotage_wrap(source->sabotage, *out, source->ram);
     if (wrapped == NULL)
-        return error_set(error, GODWIT_ERR_NO_MEMORY, "no memory for data channel %u", token->channel);
+        return error_set(error, GODWIT_ERR_NO_MEMORY, "no memory for a data channel");
     *out = wrapped;
     return GODWIT_OK;
 }
@@ -46,5 +46,5 @@ enum godwit_err source_replace_data(void *opaque, unsigned index, const atomic_b
     if (err == GODWIT_OK)
         return err;
     channel_free(*out);
-    return error_prefix(error, "cannot replace");
+    return error_prefix(error, "data channel %u: cannot be replaced", index);
 }

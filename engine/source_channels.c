@@ -59,8 +59,10 @@ static void *connect_main(void *opaque)
     struct godwit_error error = {0};
     for (unsigned index; take_next(all, &index);)
         if (source_connect_data(all->source, &all->source->acceptance.tokens[index], clock_left_ms(all->deadline_ms),
-                                &all->stop, &all->source->channels[index], &error) != GODWIT_OK)
+                                &all->stop, &all->source->channels[index], &error) != GODWIT_OK) {
+            error_prefix(&error, "data channel %u", index);
             note_failure(all, &error);
+        }
     pthread_mutex_lock(&all->lock);
     all->running--;
     pthread_cond_signal(&all->ended);
