@@ -111,6 +111,7 @@ static enum godwit_err pretend_connect(void *context, const struct address *addr
     struct channel *loop;
     uint8_t ticket[TICKET_SIZE], size;
     char reason[256] = "";
+    snprintf(rdma->sought, sizeof rdma->sought, "%s", address->host);
     if (introduction == NULL || introduction->domain == NULL)
         return error_set(error, GODWIT_ERR_INVALID, "rdma: connections need an introduction");
     enum godwit_err err = transport_connect(loop_net_transport(rdma->loop), &at, NULL, timeout_ms, cancel, &loop,

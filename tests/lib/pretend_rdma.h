@@ -22,6 +22,7 @@ struct pretend_rdma {
     void *opaque;
     const char *detail; /* of every failed send; NULL: none */
     atomic_uint shown;  /* connections tried */
+    char sought[ADDRESS_TEXT_MAX]; /* the host of the last of them */
 };
 
 void pretend_rdma_init(struct pretend_rdma *rdma, uint64_t seed);
