@@ -447,7 +447,9 @@ class Soak:
         self.count += 1
         self.failed += bool(run.problems)
         self.runs.append((run.kind, run.phase, run.outcome, run.seconds, bool(run.problems)))
-        lines = describe(run) if run.problems or self.options.verbose else []
+        # allowed, since a machine may be too slow for its timeouts, and yet to be looked at
+        unprovoked = run.phase == "never" and run.outcome != "completed"
+        lines = describe(run) if run.problems or unprovoked or self.options.verbose else []
         if self.options.tap:
             print(f"{'not ok' if run.problems else 'ok'} {self.count} - {run.kind}, seed {run.seed}, "
                   f"hit {run.phase}: {run.outcome}")
