@@ -1,7 +1,7 @@
 /*
- * What a queue pair receives: one frame, and the credits that frames after one another bring (rdma/credits.h). The input
- * is a message as it is; then it is cut into pairs of a byte that says how many frames we send, as far as we may, and
- * the head of a frame that comes.
+ * What a queue pair receives: one frame, and the credits that frames after one another bring (rdma/credits.h). The
+ * input is a message as it is; then it is cut into pairs of a byte that says how many frames we send, as far as we may,
+ * and the head of a frame that comes.
  */
 #include <string.h>
 

@@ -187,11 +187,11 @@ class Run:
             self.options["x-fault"] = self.sabotage
             # pages that differ, and that the guest does not write again: such damage would have healed
             self.guest.update({"pattern": "random", "dirty-rate": MIB, "hot-set": MIB})
-        self.limits = {"source": {}, "destination": {}}  # how each process is started: limits and user
+        self.rights = {"source": {}, "destination": {}}  # limits and user of each process
         if self.kind == "no-memory":
-            self.limits["destination"] = {"limits": {resource.RLIMIT_AS: self.random.randint(8, 120) * MIB}}
+            self.rights["destination"] = {"limits": {resource.RLIMIT_AS: self.random.randint(8, 120) * MIB}}
         if self.kind == "no-memlock":  # which does not bind root
-            self.limits[self.random.choice(("source", "destination"))] = {
+            self.rights[self.random.choice(("source", "destination"))] = {
                 "limits": {resource.RLIMIT_MEMLOCK: self.random.randint(1, 60) * MIB}, "user": NOBODY}
 
     # ---- doing it ----
@@ -200,12 +200,10 @@ class Run:
         begin = time.monotonic()
         self.deadline = begin + self.limit
         self.witness = self.folder / "witness"
-        self.folder.chmod(0o755)
         self.witness.touch()
-        self.witness.chmod(0o666)
-        self.destination = Process([self.tool, "recv", self.transport.listens_at(self), "--once",
-                                    *self._words()], self.net and self.net.destination,
-                                   **self.limits["destination"])
+        self.witness.chmod(0o666)  # one side may be another user's
+        self.destination = Process([self.tool, "recv", self.transport.listens_at(self), "--once", *self._words()],
+                                   self.net and self.net.destination, **self.rights["destination"])
         try:
             uri = self._address()
             if uri:
@@ -235,7 +233,7 @@ class Run:
             if match:
                 return match[1]
             time.sleep(0.005)
-        if not self.limits["destination"]:
+        if not self.rights["destination"]:
             self.problems.append("the destination did not listen")
         return None
 
@@ -245,7 +243,7 @@ class Run:
             self._strike()
         options = [f"--{name}={value}" for name, value in {**self.options, **self.guest}.items()]
         self.source = Process([self.tool, "send", uri, *self._words(), *options], self.net and self.net.source,
-                              **self.limits["source"])
+                              **self.rights["source"])
         patience = 8 * self.transport.patience
         if self.wanted != "start" and self.proxy.wait_for(self.event, patience, self.source.over):
             time.sleep(self.after)
