@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tcp/stream.h"
 #include "tcp/tcp.h"
 #include "tcp/tls_private.h"
 #include "tests/lib/pair.h"
@@ -141,6 +142,91 @@ Test(tls_channel, another_language_is_named_and_answered_with_an_alert)
     uint8_t alert[2];
     cr_assert_eq(channel_recv_exact(pair.a, alert, sizeof alert, SOON_MS), GODWIT_OK);
     cr_assert(alert[0] == 21 && alert[1] == 3, "%u %u", alert[0], alert[1]);
+    pair_close(&pair);
+}
+
+/* A peer that has the key, and something else than godwit to say: it sends no ALPN at all. */
+struct other_program {
+    enum tls_side side;
+    struct channel *channel; /* bare, and used up */
+    pthread_t thread;
+    int rc;
+};
+
+static int other_key(gnutls_session_t session, const char *user, gnutls_datum_t *key)
+{
+    (void)session, (void)user;
+    key->data = gnutls_malloc(PAIR_KEY_SIZE);
+    key->size = PAIR_KEY_SIZE;
+    memcpy(key->data, pair_key, PAIR_KEY_SIZE);
+    return 0;
+}
+
+static void *other_main(void *argument)
+{
+    struct other_program *other = argument;
+    gnutls_session_t session;
+    gnutls_psk_client_credentials_t client;
+    gnutls_psk_server_credentials_t server;
+    gnutls_datum_t key = {(unsigned char *)(uintptr_t)pair_key, PAIR_KEY_SIZE};
+    gnutls_psk_allocate_client_credentials(&client);
+    gnutls_psk_set_client_credentials(client, "qemu", &key, GNUTLS_PSK_KEY_RAW);
+    gnutls_psk_allocate_server_credentials(&server);
+    gnutls_psk_set_server_credentials_function(server, other_key);
+    bool connects = other->side == TLS_CLIENT;
+    gnutls_init(&session, (connects ? GNUTLS_CLIENT : GNUTLS_SERVER) | GNUTLS_NO_SIGNAL);
+    gnutls_priority_set_direct(session, "NORMAL:-KX-ALL:+ECDHE-PSK", NULL);
+    gnutls_credentials_set(session, GNUTLS_CRD_PSK, connects ? (void *)client : (void *)server);
+    gnutls_transport_set_int(session, stream_socket(other->channel));
+    gnutls_handshake_set_timeout(session, SOON_MS);
+    do
+        other->rc = gnutls_handshake(session);
+    while (other->rc < 0 && !gnutls_error_is_fatal(other->rc));
+    char byte;
+    if (other->rc == 0) /* a client learns of the refusal later */
+        other->rc = (int)gnutls_record_recv(session, &byte, 1);
+    gnutls_deinit(session);
+    gnutls_psk_free_client_credentials(client);
+    gnutls_psk_free_server_credentials(server);
+    channel_free(other->channel);
+    return NULL;
+}
+
+Test(tls_channel, a_client_with_the_key_that_is_no_godwit_is_turned_away)
+{
+    struct pair pair;
+    open_bare(&pair);
+    struct other_program other = {.side = TLS_CLIENT, .channel = pair.a};
+    pair.a = NULL;
+    pthread_create(&other.thread, NULL, other_main, &other);
+    enum godwit_err err = channel_handshake(pair.b, SOON_MS, &pair.error);
+    channel_free(pair.b);
+    pair.b = NULL;
+    pthread_join(other.thread, NULL);
+    cr_assert_eq(err, GODWIT_ERR_NOT_ADMITTED);
+    expect_words(&pair.error, "something else than godwit");
+    cr_assert_eq(other.rc, GNUTLS_E_FATAL_ALERT_RECEIVED, "%d", other.rc);
+    pair_close(&pair);
+}
+
+Test(tls_channel, a_server_with_the_key_that_is_no_godwit_is_left)
+{
+    struct pair pair;
+    cr_assert_eq(pair_listen(&pair, PAIR_TLS_TCP), GODWIT_OK, "%s", pair.error.text);
+    struct address anywhere = pair.address;
+    struct listener *listener;
+    anywhere.port = 0;
+    cr_assert_eq(transport_listen(&tcp_transport, &anywhere, 1, &listener, &(struct backlog_warning){0}, &pair.error),
+                 GODWIT_OK, "%s", pair.error.text);
+    pair.address = *listener_address(listener);
+    struct pair_knocker knocker = {.pair = &pair, .timeout_ms = SOON_MS};
+    pair_knocker_start(&knocker);
+    struct other_program other = {.side = TLS_SERVER};
+    cr_assert_eq(listener_accept(listener, SOON_MS, &other.channel, &pair.error), GODWIT_OK, "%s", pair.error.text);
+    other_main(&other);
+    cr_assert_eq(pair_knocker_join(&knocker), GODWIT_ERR_NOT_ADMITTED, "%s", knocker.error.text);
+    expect_words(&knocker.error, "something else than godwit");
+    listener_free(listener);
     pair_close(&pair);
 }
 
