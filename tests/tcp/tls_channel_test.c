@@ -316,6 +316,65 @@ Test(tls_channel, connecting_to_one_who_never_answers_ends_in_time_and_by_cancel
 
 /* ---- keys that change ---- */
 
+struct keys {
+    unsigned char bytes[64];
+    size_t size;
+};
+
+/* Of the sending direction. */
+static struct keys keys_of(const struct tls_channel *channel)
+{
+    struct keys keys = {0};
+    gnutls_datum_t mac, iv, key;
+    unsigned char sequence[8];
+    cr_assert_eq(gnutls_record_get_state(channel->session, 0, &mac, &iv, &key, sequence), 0);
+    cr_assert_leq(key.size, sizeof keys.bytes);
+    memcpy(keys.bytes, key.data, key.size);
+    keys.size = key.size;
+    return keys;
+}
+
+/* A kernel cannot follow new keys, and GnuTLS would change them by itself after 2^24 records. */
+Test(tls_channel, fixed_keys_stay_the_same_however_much_is_sent)
+{
+    struct pair pair;
+    open_pair(&pair);
+    struct tls_channel *from = (struct tls_channel *)pair.a, *to = (struct tls_channel *)pair.b;
+    static const unsigned char late[8] = {0, 0, 0, 0, 0, 0xff, 0xff, 0xf0};
+    gnutls_record_set_state(from->session, 0, late);
+    gnutls_record_set_state(to->session, 1, late);
+    from->fixed_keys = true;
+    struct keys before = keys_of(from);
+    for (unsigned i = 0; i < 32; i++) {
+        char byte = (char)i;
+        cr_assert_eq(channel_send(pair.a, &byte, 1, NULL, 0, SOON_MS), GODWIT_OK);
+        cr_assert_eq(channel_recv_exact(pair.b, &byte, 1, SOON_MS), GODWIT_OK, "%s", channel_detail(pair.b));
+    }
+    struct keys after = keys_of(from);
+    cr_assert_eq(after.size, before.size);
+    cr_assert_arr_eq(after.bytes, before.bytes, before.size);
+    pair_close(&pair);
+}
+
+/* The limit of a cipher is one of records, and small ones come to few bytes. */
+Test(tls_channel, small_records_wear_keys_out_as_well)
+{
+    struct pair pair;
+    open_pair(&pair);
+    struct tls_channel *from = (struct tls_channel *)pair.a;
+    from->sent_records = TLS_KEY_RECORDS - 2;
+    from->renewed_ms = 0;
+    struct keys before = keys_of(from), after;
+    for (unsigned i = 0; i < 4; i++) {
+        char byte = (char)i;
+        after = keys_of(from);
+        cr_assert_eq(memcmp(after.bytes, before.bytes, before.size) == 0, i < 3, "record %u", i);
+        cr_assert_eq(channel_send(pair.a, &byte, 1, NULL, 0, SOON_MS), GODWIT_OK);
+        cr_assert_eq(channel_recv_exact(pair.b, &byte, 1, SOON_MS), GODWIT_OK, "%s", channel_detail(pair.b));
+    }
+    pair_close(&pair);
+}
+
 enum { FLOW_STEP = 64 << 10 };
 
 struct flow {
