@@ -115,6 +115,16 @@ static enum godwit_err broken(struct tls_channel *channel, int rc)
     return err;
 }
 
+/* What a failure means once a part of the message has passed. */
+static enum godwit_err after_part(enum godwit_err err, bool moved)
+{
+    if (moved && err == GODWIT_ERR_TIMEOUT)
+        return GODWIT_ERR_STALLED;
+    if (moved && err == GODWIT_ERR_PEER_CLOSED)
+        return GODWIT_ERR_RESET;
+    return err;
+}
+
 /* ---- sending ---- */
 
 /* One record, or several for a peer that wants them shorter (RFC 8449: of 64 bytes at least). Under the lock. */
@@ -164,6 +174,7 @@ static enum godwit_err make_room(struct tls_channel *channel, int timeout_ms)
     pthread_mutex_unlock(&channel->lock);
     enum godwit_err err = tls_channel_flush_out(channel, timeout_ms);
     pthread_mutex_lock(&channel->lock);
+    channel->part_left |= !err;
     return err ? err : renew(channel);
 }
 
@@ -205,6 +216,7 @@ static enum godwit_err send_records(struct tls_channel *channel, const void *hea
 {
     if (channel->base.security.kernel)
         return channel_send(channel->base.wrapped, head, head_size, payload, count, timeout_ms);
+    channel->part_left = false;
     pthread_mutex_lock(&channel->lock);
     enum godwit_err err = renew(channel);
     if (!err)
@@ -214,7 +226,7 @@ static enum godwit_err send_records(struct tls_channel *channel, const void *hea
     if (!err)
         err = put_plain(channel, timeout_ms);
     pthread_mutex_unlock(&channel->lock);
-    return err ? err : tls_channel_flush_out(channel, timeout_ms);
+    return after_part(err ? err : tls_channel_flush_out(channel, timeout_ms), channel->part_left);
 }
 
 static enum godwit_err tls_send(struct channel *base, const void *head, size_t head_size, const struct iovec *payload,
@@ -271,16 +283,6 @@ static enum godwit_err receive(struct tls_channel *channel, void *buffer, size_t
                 return err;
         }
     }
-}
-
-/* What a failure means once a part of the message has passed. */
-static enum godwit_err after_part(enum godwit_err err, bool moved)
-{
-    if (moved && err == GODWIT_ERR_TIMEOUT)
-        return GODWIT_ERR_STALLED;
-    if (moved && err == GODWIT_ERR_PEER_CLOSED)
-        return GODWIT_ERR_RESET;
-    return err;
 }
 
 static enum godwit_err hear(struct tls_channel *channel, enum godwit_err err)

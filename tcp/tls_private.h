@@ -53,6 +53,7 @@ struct tls_channel {
     /* sending thread */
     uint8_t *plain; /* TLS_PLAIN_MAX: small pieces on their way into one record */
     size_t plain_size;
+    bool part_left; /* of the message that is being sent */
     uint64_t sent_bytes, sent_records; /* by these keys */
     uint64_t renewed_ms;
     enum godwit_err broken; /* what every later send says */

@@ -113,6 +113,35 @@ Test(tls_channel, a_changed_bit_is_found)
     pair_close(&pair);
 }
 
+/* Batches of records leave in calls of their own; the caller knows of one message. */
+static enum godwit_err send_stuck_at(unsigned batch)
+{
+    enum { SIZE = 20 * TLS_PLAIN_MAX, LATER = 1000 };
+    struct fault_counts counts = {0};
+    struct fault_plan plan = fault_plan_none();
+    plan.counts = &counts;
+    plan.fail_op = FAULT_SEND;
+    plan.fail_at = LATER;
+    plan.fail_code = GODWIT_ERR_TIMEOUT;
+    struct pair pair;
+    cr_assert_eq(pair_listen_faulty(&pair, PAIR_TLS_TCP, &plan), GODWIT_OK, "%s", pair.error.text);
+    cr_assert_eq(pair_connect(&pair), GODWIT_OK, "%s", pair.error.text);
+    atomic_store(&counts.calls[FAULT_SEND], LATER - batch);
+    uint8_t *memory = calloc(1, SIZE);
+    struct iovec iov = {memory, SIZE};
+    enum godwit_err err = channel_send(pair.a, NULL, 0, &iov, 1, SOON_MS);
+    free(memory);
+    pair_close(&pair);
+    return err;
+}
+
+Test(tls_channel, a_send_that_is_stuck_is_stalled_once_a_part_has_left)
+{
+    cr_assert_eq(send_stuck_at(0), GODWIT_ERR_TIMEOUT);
+    for (unsigned batch = 1; batch < 3; batch++)
+        cr_assert_eq(send_stuck_at(batch), GODWIT_ERR_STALLED, "batch %u", batch);
+}
+
 /* ---- strangers ---- */
 
 static struct channel *knock_bare(struct pair *pair)
