@@ -184,7 +184,9 @@ static void note_security(struct tls_channel *channel)
 enum godwit_err tls_handshake(struct tls_channel *channel, int timeout_ms, const atomic_bool *cancel,
                               struct godwit_error *error)
 {
-    struct handshake handshake = {channel, clock_now_ms() + (uint64_t)timeout_ms, timeout_ms, cancel};
+    struct handshake handshake = {channel, UINT64_MAX, timeout_ms, cancel};
+    if (timeout_ms != CHANNEL_FOREVER)
+        handshake.deadline_ms = clock_now_ms() + (uint64_t)timeout_ms;
     pthread_mutex_lock(&channel->sending);
     gnutls_session_set_verify_function(channel->session, judge);
     enum godwit_err err = offer_protocols(channel, error);

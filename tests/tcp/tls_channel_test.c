@@ -309,6 +309,19 @@ Test(tls_channel, a_peer_that_hangs_up_in_the_handshake_is_named)
     pair_close(&pair);
 }
 
+Test(tls_channel, a_handshake_may_be_left_without_a_deadline)
+{
+    struct pair pair;
+    cr_assert_eq(pair_listen(&pair, PAIR_TLS_TCP), GODWIT_OK, "%s", pair.error.text);
+    struct pair_knocker knocker = {.pair = &pair, .timeout_ms = SOON_MS};
+    pair_knocker_start(&knocker);
+    cr_assert_eq(listener_accept(pair.listener, SOON_MS, &pair.b, &pair.error), GODWIT_OK, "%s", pair.error.text);
+    cr_assert_eq(channel_handshake(pair.b, CHANNEL_FOREVER, &pair.error), GODWIT_OK, "%s", pair.error.text);
+    cr_assert_eq(pair_knocker_join(&knocker), GODWIT_OK, "%s", knocker.error.text);
+    pair.a = knocker.channel;
+    pair_close(&pair);
+}
+
 static void *end_it(void *channel)
 {
     struct timespec nap = {.tv_nsec = 50 * 1000000};
