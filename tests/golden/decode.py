@@ -31,6 +31,9 @@ STREAMS_MAX, STREAM_MAX, STREAMS_TOTAL_MAX = 256, 256 << 20, 512 << 20
 EXTENTS_MAX, NORMAL_MAX, PAYLOAD_MAX = 512, 512, 512 * PAGE
 FEATURE_PLACED = 1
 FEATURES = {0: "PLACED", 1: "RDMA"}
+RDMA_MAGIC, RDMA_VERSION = b"GWRD", 1
+REFUSAL_TEXT_MAX = 140
+FRAME_DATA_MAX, FRAME_END = 65528, 1 << 31
 
 SOURCE, DESTINATION = "source", "destination"
 RECORDS = {  # number: (name, who sends it)
@@ -102,7 +105,7 @@ LAYOUTS = {
     "rdma key": [(0, 4, "rkey"), (4, 8, "base"), (12, 8, "size")],
 }
 EMPTY = {"LOADED", "RUN", "RUNNING", "BYE", "OUTCOME_ASK"}
-BYTES = {"magic", "session", "token"}
+BYTES = {"magic", "session", "token", "ticket"}
 
 
 def fixed_size(name):
@@ -562,7 +565,49 @@ def split_data(data):
         refuse(f"the stream ends within a data record, {len(data) - at} bytes of it are there")
 
 
+# ---- section 13: what RDMA adds ----
+
+def decode_rdma_request(data):
+    """The private data of a request to connect."""
+    try:
+        request = Cursor(data, "request").fields("rdma request")
+    except Refused as refused:
+        refuse(refused.text, "NOT_ADMITTED")
+    if request["magic"] != RDMA_MAGIC or request["version"] != RDMA_VERSION:
+        refuse("a stranger's request", "NOT_ADMITTED")
+    return request
+
+
+def decode_rdma_refusal(data):
+    """The private data of a reject."""
+    try:
+        cursor = Cursor(data, "refusal")
+        refusal = cursor.fields("rdma refusal")
+        text = cursor.take(refusal["text size"])
+    except Refused as refused:
+        refuse(refused.text, "NOT_ADMITTED")
+    if refusal["magic"] != RDMA_MAGIC or refusal["code"] == 0 or len(text) > REFUSAL_TEXT_MAX \
+            or text[:1] in (b"", b"\0"):
+        refuse("a stranger's refusal", "NOT_ADMITTED")
+    refusal["text"] = text.split(b"\0")[0].decode("utf-8", "replace")
+    return refusal
+
+
+def decode_rdma_frame(data):
+    """One SEND, header and data."""
+    cursor = Cursor(data, "frame")
+    frame = cursor.fields("rdma frame")
+    frame["end"], frame["size"] = bool(frame["size"] & FRAME_END), frame["size"] & ~FRAME_END
+    if frame["size"] > FRAME_DATA_MAX or frame["size"] != cursor.left or (frame["end"] and frame["size"]):
+        refuse("malformed frame")
+    return frame
+
+
 # ---- golden vectors ----
+
+RDMA_DECODERS = {"rdma request": decode_rdma_request, "rdma refusal": decode_rdma_refusal,
+                 "rdma frame": decode_rdma_frame}
+
 
 def check_token(hello, before, accept):
     """Of a data connection: the token of ACCEPT, or the one made of that of the connection before, among those in before."""
@@ -621,6 +666,8 @@ def decode_vector(vector):
         if "refused" not in vector.about:
             check_answer(answer)
         return [(kind, DESTINATION, kind, answer)]
+    if kind in RDMA_DECODERS:
+        return [("data", sender, kind, RDMA_DECODERS[kind](vector.data))]
     if kind == "record":
         record = decode_record(vector.data, vector.sequence, sender)
         if record["name"] == "OFFER":

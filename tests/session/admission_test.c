@@ -37,6 +37,8 @@ struct door {
     struct gate reserved, attached, released, turned_away;
     struct hello last; /* reserved or released */
     struct channel *guests[GUESTS];
+    struct channel *stranger; /* whose end of the connection is looked at when it is released; NULL: nobody's */
+    enum godwit_err stranger_sees;
 };
 
 static unsigned door_roles; /* set by the one test about it: each runs in a process of its own */
@@ -72,7 +74,10 @@ static void door_turned_away(void *opaque, const char *name, const struct godwit
 static void door_release(void *opaque, const struct hello *hello)
 {
     struct door *door = opaque;
+    char byte;
     door->last = *hello;
+    if (door->stranger != NULL)
+        door->stranger_sees = channel_recv_exact(door->stranger, &byte, 1, PROMISED_MS);
     gate_note(&door->released, NULL);
 }
 
@@ -367,6 +372,26 @@ AT_BOTH_PLACES(reservation_is_released_when_the_answer_cannot_be_sent)
     cr_assert_eq(gate_count(&door.attached), 0);
     cr_assert_eq(door.last.channel, 3);
     door_close(&door, &channel, 1);
+}
+
+/* What is given back may be taken at once, and then there would be two. */
+AT_BOTH_PLACES(a_connection_is_gone_before_its_reservation_is_given_back)
+{
+    struct door door;
+    struct fault_plan plan = fault_plan_none();
+    struct hello hello = proper_hello(3);
+    uint8_t bytes[HELLO_SIZE];
+    plan.fail_op = FAULT_SEND;
+    plan.fail_at = 0;
+    plan.fail_code = GODWIT_ERR_RESET;
+    door_open(&door, *place, PATIENT_MS, &plan);
+    door.stranger = knock(&door);
+    hello_encode(&hello, bytes);
+    cr_assert_eq(channel_send(door.stranger, bytes, sizeof bytes, NULL, 0, SOON_MS), GODWIT_OK);
+    cr_assert(gate_wait(&door.released, 1, SOON_MS));
+    cr_assert(door.stranger_sees == GODWIT_ERR_PEER_CLOSED || door.stranger_sees == GODWIT_ERR_RESET, "%s",
+              godwit_err_text(door.stranger_sees));
+    door_close(&door, &door.stranger, 1);
 }
 
 AT_BOTH_PLACES(free_shows_out_everybody_and_leaves_nothing)

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """The tests in virtual machines.
 
-    suite.py BUILD one|pair|command|rdma|rdma-pair [WORD ...]
+    suite.py BUILD one|pair|command|rdma|rdma-pair|rdma-soak [WORD ...]
 
 one: cases that share one machine; pair: cases that share two on a wire; command: the commands vm and pair, each with a
-machine of its own; rdma, rdma-pair: godwit over RDMA in one machine, and between two. Only the cases whose name
-contains one of the words.
+machine of its own; rdma, rdma-pair: godwit over RDMA in one machine, and between two; rdma-soak: the short form of
+tests/soak over RDMA. Only the cases whose name contains one of the words.
 """
 import argparse
 import os
@@ -26,6 +26,7 @@ import machine_cases  # noqa: E402
 import pair_cases  # noqa: E402
 import pair_rdma_cases  # noqa: E402
 import rdma_cases  # noqa: E402
+import soak_cases  # noqa: E402
 import tap  # noqa: E402
 from host import Unavailable  # noqa: E402
 from machine import Machine  # noqa: E402
@@ -64,7 +65,7 @@ def none(build, scratch):
 
 KINDS = {"one": (one, [machine_cases, rdma_cases, godwit_cases]), "pair": (pair, [pair_cases]),
          "command": (none, [command_cases]), "rdma": (one, [godwit_rdma_cases, godwit_rdma_fault_cases]),
-         "rdma-pair": (pair, [pair_rdma_cases])}
+         "rdma-pair": (pair, [pair_rdma_cases]), "rdma-soak": (one, [soak_cases])}
 
 
 def run_case(t, case):
