@@ -67,7 +67,9 @@ static void greet(struct place *place, struct channel *channel)
         err = error_set(&error, GODWIT_ERR_NOT_ADMITTED, "connections of role %u do not come in here", hello.role);
     else if (err == GODWIT_OK)
         err = config->reserve(config->opaque, &hello, &error);
-    else if (err != GODWIT_ERR_MISMATCH)
+    else if (err == GODWIT_ERR_MISMATCH)
+        config->turned_away(config->opaque, channel_name(channel), &error);
+    else
         err = GODWIT_ERR_CLOSED; /* no hello: nobody who would understand an answer */
     if (err == GODWIT_ERR_CLOSED) {
         channel_free(take_channel(place));

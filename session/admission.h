@@ -17,7 +17,8 @@ struct admission_config {
     struct listener *listener; /* owned by the admission from a successful start on */
     int handshake_ms;          /* from accept to the end of the hello, TLS's handshake before it included */
     unsigned roles;            /* bits 1 << enum hello_role of those who come in here; 0: whoever reserve admits */
-    /* Door thread: a connection came to nothing before its hello, since the two sides agreed on no keys. */
+    /* Door thread: a connection came to nothing before its hello was read, and an operator can do something about it:
+     * the two sides agreed on no keys, one of them alone has TLS, or they have no version in common. */
     void (*turned_away)(void *opaque, const char *name, const struct godwit_error *error);
     /* Door thread. May this connection come in? OK reserves what it asks for; else error is sent as the answer. */
     enum godwit_err (*reserve)(void *opaque, const struct hello *hello, struct godwit_error *error);

@@ -94,6 +94,12 @@ enum godwit_err record_send(struct channel *channel, uint16_t type, uint32_t seq
     return flushed == GODWIT_ERR_TIMEOUT ? GODWIT_ERR_STALLED : flushed; /* TIMEOUT says that nothing has left */
 }
 
+static const char *what_failed(const struct channel *channel, enum godwit_err err)
+{
+    const char *detail = channel_detail(channel);
+    return detail[0] != 0 ? detail : godwit_err_text(err);
+}
+
 enum godwit_err record_recv(struct channel *channel, struct record_header *header, uint8_t *body, uint32_t sequence,
                             int first_ms, int rest_ms, struct godwit_error *error)
 {
@@ -106,7 +112,7 @@ enum godwit_err record_recv(struct channel *channel, struct record_header *heade
     if (err == GODWIT_ERR_TIMEOUT)
         err = GODWIT_ERR_STALLED;
     if (err != GODWIT_OK)
-        return error_set(error, err, "control connection: %s", godwit_err_text(err));
+        return error_set(error, err, "control connection: %s", what_failed(channel, err));
     err = record_header_decode(bytes, header, error);
     if (err != GODWIT_OK)
         return err;
@@ -114,6 +120,7 @@ enum godwit_err record_recv(struct channel *channel, struct record_header *heade
         err = channel_recv_exact(channel, body, header->size, rest_ms);
     if (err != GODWIT_OK) /* a timeout here is in the middle of a record */
         return error_set(error, err == GODWIT_ERR_TIMEOUT ? GODWIT_ERR_STALLED : err,
-                         "control connection: %s in the middle of %s", godwit_err_text(err), record_name(header->type));
+                         "control connection: %s in the middle of %s", what_failed(channel, err),
+                         record_name(header->type));
     return record_check(bytes, header, body, sequence, error);
 }

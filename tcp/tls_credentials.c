@@ -236,9 +236,10 @@ enum godwit_err tls_credentials_prepare(const struct tls_credentials *credential
 }
 
 enum godwit_err tls_credentials_verify(const struct tls_credentials *credentials, gnutls_session_t session,
-                                       const char *host, struct godwit_error *error)
+                                       const char *host, gnutls_alert_description_t *alert,
+                                       struct godwit_error *error)
 {
     if (credentials->keys == TLS_KEYS_PSK)
         return GODWIT_OK; /* that it has the key was the proof */
-    return tls_peer_verify(&credentials->peer, session, host, error);
+    return tls_peer_verify(&credentials->peer, session, host, alert, error);
 }

@@ -41,9 +41,11 @@ enum godwit_err tls_credentials_prepare(const struct tls_credentials *credential
  * the peer as an alert. Client: chain, dates, purpose, revocation, and name, which is tls-hostname or else host.
  * Server: chain, dates, purpose and revocation if the client showed a certificate (it must, with verify_peer), then
  * tls-authz, which a client without certificate does not pass. There has to be a name for a client to verify; that it
- * lacks is an error of connecting. Several threads at once. NOT_ADMITTED, in words that name the peer's certificate.
+ * lacks is an error of connecting. Several threads at once. NOT_ADMITTED, in words that name the peer's certificate;
+ * *alert is then what the peer is to be told.
  */
 enum godwit_err tls_credentials_verify(const struct tls_credentials *credentials, gnutls_session_t session,
-                                       const char *host, struct godwit_error *error);
+                                       const char *host, gnutls_alert_description_t *alert,
+                                       struct godwit_error *error);
 
 #endif

@@ -28,7 +28,8 @@ static int judge(gnutls_session_t session)
 {
     struct tls_channel *channel = gnutls_session_get_ptr(session);
     channel->judged = true;
-    return tls_credentials_verify(channel->tls->credentials, session, channel->host, &channel->verdict)
+    return tls_credentials_verify(channel->tls->credentials, session, channel->host, &channel->verdict_alert,
+                                  &channel->verdict)
                ? GNUTLS_E_CERTIFICATE_ERROR
                : GNUTLS_E_SUCCESS;
 }
@@ -101,7 +102,10 @@ static enum godwit_err write_records(const struct handshake *handshake, struct g
 static enum godwit_err give_up(const struct handshake *handshake, int rc, struct godwit_error *error)
 {
     struct tls_channel *channel = handshake->channel;
-    gnutls_alert_send_appropriate(channel->session, rc);
+    if (channel->verdict.code)
+        gnutls_alert_send(channel->session, GNUTLS_AL_FATAL, channel->verdict_alert);
+    else
+        gnutls_alert_send_appropriate(channel->session, rc);
     tls_channel_flush_out(channel, 0);
     if (channel->verdict.code) {
         if (error)

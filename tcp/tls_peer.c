@@ -48,8 +48,17 @@ static int shown_import(struct shown *shown, gnutls_session_t session)
     return rc;
 }
 
+static gnutls_alert_description_t alert_of(unsigned status)
+{
+    return status & GNUTLS_CERT_REVOKED          ? GNUTLS_A_CERTIFICATE_REVOKED
+           : status & GNUTLS_CERT_SIGNER_NOT_FOUND ? GNUTLS_A_UNKNOWN_CA
+           : status & GNUTLS_CERT_EXPIRED          ? GNUTLS_A_CERTIFICATE_EXPIRED
+                                                   : GNUTLS_A_BAD_CERTIFICATE;
+}
+
 static enum godwit_err verify_chain(const struct tls_peer_rules *rules, gnutls_session_t session,
-                                    const struct shown *shown, const char *subject, struct godwit_error *error)
+                                    const struct shown *shown, const char *subject, gnutls_alert_description_t *alert,
+                                    struct godwit_error *error)
 {
     gnutls_typed_vdata_st purpose = tls_purpose(rules->peer);
     unsigned status = 0;
@@ -59,6 +68,7 @@ static enum godwit_err verify_chain(const struct tls_peer_rules *rules, gnutls_s
                          subject, gnutls_strerror(rc));
     if (status == 0)
         return GODWIT_OK;
+    *alert = alert_of(status);
     char words[TLS_VERDICT_MAX];
     tls_verdict_words(status, rules->peer, shown->list, shown->count, words);
     return error_set(error, GODWIT_ERR_NOT_ADMITTED, "%s's certificate \"%.200s\" %s", who(rules), subject, words);
@@ -92,31 +102,35 @@ static enum godwit_err verify_host(const struct tls_peer_rules *rules, gnutls_x5
 }
 
 static enum godwit_err verify_admission(const struct tls_peer_rules *rules, const char *subject,
-                                        struct godwit_error *error)
+                                        gnutls_alert_description_t *alert, struct godwit_error *error)
 {
     if (tls_authz_allows(rules->authz, subject))
         return GODWIT_OK;
+    *alert = GNUTLS_A_ACCESS_DENIED;
     return error_set(error, GODWIT_ERR_NOT_ADMITTED, "the source's certificate \"%s\" is not in tls-authz", subject);
 }
 
 static enum godwit_err verify_shown(const struct tls_peer_rules *rules, gnutls_session_t session,
-                                    const struct shown *shown, const char *host, struct godwit_error *error)
+                                    const struct shown *shown, const char *host, gnutls_alert_description_t *alert,
+                                    struct godwit_error *error)
 {
     char *subject = tls_subject(shown->list[0]);
     if (subject == NULL)
         return error_set(error, GODWIT_ERR_NOT_ADMITTED, "%s's certificate has a subject that cannot be read",
                          who(rules));
-    enum godwit_err err = verify_chain(rules, session, shown, subject, error);
+    enum godwit_err err = verify_chain(rules, session, shown, subject, alert, error);
     if (err == GODWIT_OK)
         err = rules->peer == TLS_SERVER ? verify_host(rules, shown->list[0], host, error)
-                                        : verify_admission(rules, subject, error);
+                                        : verify_admission(rules, subject, alert, error);
     gnutls_free(subject);
     return err;
 }
 
-static enum godwit_err verify_anonymous(const struct tls_peer_rules *rules, struct godwit_error *error)
+static enum godwit_err verify_anonymous(const struct tls_peer_rules *rules, gnutls_alert_description_t *alert,
+                                        struct godwit_error *error)
 {
     static const char remedy[] = "give it client-cert.pem and client-key.pem";
+    *alert = GNUTLS_A_CERTIFICATE_REQUIRED;
     if (rules->peer == TLS_SERVER)
         return error_set(error, GODWIT_ERR_NOT_ADMITTED, "the destination shows no certificate");
     if (rules->certificate_required)
@@ -129,18 +143,19 @@ static enum godwit_err verify_anonymous(const struct tls_peer_rules *rules, stru
 }
 
 enum godwit_err tls_peer_verify(const struct tls_peer_rules *rules, gnutls_session_t session, const char *host,
-                                struct godwit_error *error)
+                                gnutls_alert_description_t *alert, struct godwit_error *error)
 {
     struct shown shown = {0};
     enum godwit_err err;
+    *alert = GNUTLS_A_BAD_CERTIFICATE;
     int rc = shown_import(&shown, session);
     if (rc < 0)
         err = error_set(error, GODWIT_ERR_NOT_ADMITTED, "%s's certificate cannot be read: %s", who(rules),
                         gnutls_strerror(rc));
     else if (shown.count == 0)
-        err = verify_anonymous(rules, error);
+        err = verify_anonymous(rules, alert, error);
     else
-        err = verify_shown(rules, session, &shown, host, error);
+        err = verify_shown(rules, session, &shown, host, alert, error);
     shown_release(&shown);
     return err;
 }

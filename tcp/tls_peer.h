@@ -16,6 +16,6 @@ struct tls_peer_rules {
 
 /* As tls_credentials_verify(). */
 enum godwit_err tls_peer_verify(const struct tls_peer_rules *rules, gnutls_session_t session, const char *host,
-                                struct godwit_error *error);
+                                gnutls_alert_description_t *alert, struct godwit_error *error);
 
 #endif

@@ -65,6 +65,7 @@ struct tls_channel {
     bool fixed_keys; /* constant after the handshake: a side cannot change keys, the channel has a lifetime instead */
 
     struct godwit_error verdict; /* handshake: why the peer's certificate was not good enough */
+    gnutls_alert_description_t verdict_alert;
     bool judged;
 };
 

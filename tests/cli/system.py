@@ -2,10 +2,11 @@
 """The built tool end to end: what it refuses, what it proves in a demo, what it moves between two processes, and what
 strangers at its port can do to it.
 
-    system.py GODWIT [--tracker KIND] [--nobody] [WORD ...]
+    system.py GODWIT [--tracker KIND] [--nobody] [--tls] [WORD ...]
 
 Only the cases whose name contains one of the words. With a tracker forced every process guest is tracked by it. --nobody
-makes all of this, the test itself included, a user without privileges (which takes root).
+makes all of this, the test itself included, a user without privileges (which takes root). --tls: the cases of TLS, which
+are left out without it.
 """
 import argparse
 import os
@@ -24,6 +25,9 @@ import kvm_cases  # noqa: E402
 import limit_cases  # noqa: E402
 import pki_cases  # noqa: E402
 import tap  # noqa: E402
+import tls_cases  # noqa: E402
+import tls_hostile_cases  # noqa: E402
+import tls_live_cases  # noqa: E402
 import transfer_cases  # noqa: E402
 import usage_cases  # noqa: E402
 from tool import Tool, become_nobody, public_copy  # noqa: E402
@@ -48,8 +52,9 @@ def parse_arguments():
     parser.add_argument("path")
     parser.add_argument("--tracker")
     parser.add_argument("--nobody", action="store_true")
+    parser.add_argument("--tls", action="store_true")
     parser.add_argument("words", nargs="*")
-    return parser.parse_args()
+    return parser.parse_intermixed_args()
 
 
 def main():
@@ -59,6 +64,8 @@ def main():
     modules = [usage_cases, devices_cases, pki_cases, demo_cases, kvm_cases, transfer_cases, limit_cases, hostile_cases]
     if arguments.tracker or arguments.nobody:
         modules = [demo_cases, transfer_cases, limit_cases, hostile_cases]  # what words are refused is the same for all
+    if arguments.tls:
+        modules = [tls_cases, tls_hostile_cases, tls_live_cases]
     public = tempfile.TemporaryDirectory(prefix="godwit-cli-")
     path = arguments.path
     if arguments.nobody and os.geteuid() == 0:

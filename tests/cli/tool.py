@@ -44,8 +44,8 @@ class Answer:
 class Running(Child):
     """A tool that runs beside the test."""
 
-    def __init__(self, words, preexec=None, group=False):
-        super().__init__(words, stdin=subprocess.PIPE, preexec_fn=preexec, start_new_session=group)
+    def __init__(self, words, preexec=None, group=False, env=None):
+        super().__init__(words, stdin=subprocess.PIPE, preexec_fn=preexec, start_new_session=group, env=env)
 
     def wait_for(self, pattern, limit=RUN_LIMIT):
         """The match of pattern in stderr, once it is there; None when the tool ends or the time is over before."""

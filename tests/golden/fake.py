@@ -94,16 +94,17 @@ def connect(path):
 
 
 class FakeSource:
-    """A source of one block of three pages: the first holds content, the others are zeros."""
+    """A source of one block of three pages: the first holds content, the others are zeros. connect makes its connections
+    to path, which is what that takes."""
 
-    def __init__(self, path):
-        self.path, self.session = path, os.urandom(16)
+    def __init__(self, path, connect=connect):
+        self.path, self.connect, self.session = path, connect, os.urandom(16)
 
     def begin(self):
         """A control connection, once the destination expects a migration."""
         deadline = time.monotonic() + LIMIT
         while True:
-            stream = connect(self.path)
+            stream = self.connect(self.path)
             stream.sendall(hello(self.session))
             said = receive_answer(stream)
             if said["code"] == 0:
@@ -119,7 +120,7 @@ class FakeSource:
         block = b"\x03ram" + struct.pack(">QI", 3 * decode.PAGE, decode.PAGE)
         self.control.send("OFFER", struct.pack(">QHHIQI", 0, 1, 1, decode.PAGE, decode.PAGE, 0) + b"\x04none" + block)
         self.tokens = self.control.wait("ACCEPT")["body"]["tokens"]
-        self.data = connect(self.path)
+        self.data = self.connect(self.path)
         self.data.sendall(hello(self.session, role=1, token=self.tokens[0]["token"]))
         decode.check_answer(receive_answer(self.data))
 
@@ -154,7 +155,7 @@ class FakeSource:
 
     def ask(self, token=None):
         """The outcome by its number, or the code of a refusal as text."""
-        stream = connect(self.path)
+        stream = self.connect(self.path)
         stream.sendall(hello(self.session, epoch=1, token=token or self.tokens[-1]["token"]))
         said = receive_answer(stream)
         if said["code"]:

@@ -329,6 +329,7 @@ AT_BOTH_PLACES(hello_of_another_version_is_answered_in_words)
     struct channel *channel = knock(&door);
     cr_assert_eq(hello_greet(channel, &hello, SOON_MS, NULL, &error), GODWIT_ERR_MISMATCH);
     cr_assert(strstr(error.text, "5 to 7") && strstr(error.text, "1 to 1"), "%s", error.text);
+    cr_assert(gate_wait(&door.turned_away, 1, SOON_MS), "nor does the operator here stay in the dark");
     expect_shown_out(channel, SOON_MS);
     cr_assert_eq(gate_count(&door.reserved), 0);
     expect_admitted(&door, 0);

@@ -312,6 +312,24 @@ Test(hello, listener_of_another_protocol_is_found_out_after_the_fixed_part)
         cr_assert_neq(greet_answered(bytes, part, &error), GODWIT_OK);
 }
 
+Test(hello, a_listener_that_hung_up_before_the_hello_was_sent_is_heard)
+{
+    static const char words[] = "not today";
+    struct pair pair;
+    struct godwit_error error;
+    struct hello hello = sample(HELLO_DATA);
+    cr_assert_eq(pair_open(&pair, PAIR_TCP4), GODWIT_OK);
+    cr_assert_eq(channel_send(pair.a, "?", 1, NULL, 0, 0), GODWIT_OK);
+    cr_assert_eq(hello_reply(pair.b, GODWIT_ERR_BUSY, words, 1000), GODWIT_OK);
+    channel_free(pair.b); /* with something unread: a reset follows the words */
+    pair.b = NULL;
+    while (channel_send(pair.a, "?", 1, NULL, 0, 1000) == GODWIT_OK)
+        continue;
+    cr_assert_eq(hello_greet(pair.a, &hello, 1000, NULL, &error), GODWIT_ERR_BUSY, "%s", error.text);
+    cr_assert_not_null(strstr(error.text, words), "%s", error.text);
+    pair_close(&pair);
+}
+
 Test(hello, silent_listener_is_given_up_in_time)
 {
     struct pair pair;

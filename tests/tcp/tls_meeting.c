@@ -18,13 +18,14 @@ struct end {
     gnutls_session_t session;
     int fd;
     int rc;
+    gnutls_alert_description_t alert; /* with a verdict */
 };
 
 static int judge(gnutls_session_t session)
 {
     struct end *end = gnutls_session_get_ptr(session);
     end->attendee->judged = true;
-    end->attendee->err = tls_credentials_verify(end->credentials, session, end->host, &end->attendee->error);
+    end->attendee->err = tls_credentials_verify(end->credentials, session, end->host, &end->alert, &end->attendee->error);
     return end->attendee->err == GODWIT_OK ? 0 : GNUTLS_E_CERTIFICATE_ERROR;
 }
 
@@ -51,7 +52,10 @@ static void end_step(struct end *end)
     end->rc = gnutls_handshake(end->session);
     if (!gnutls_error_is_fatal(end->rc))
         return;
-    gnutls_alert_send_appropriate(end->session, end->rc);
+    if (end->attendee->err != GODWIT_OK)
+        gnutls_alert_send(end->session, GNUTLS_AL_FATAL, end->alert);
+    else
+        gnutls_alert_send_appropriate(end->session, end->rc);
     shutdown(end->fd, SHUT_WR);
 }
 
