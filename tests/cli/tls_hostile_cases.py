@@ -207,6 +207,8 @@ def cannot_use_a_captured_hello(t):
     t.expect(said and "was used before" in said[1], f"while its session is there: {said}")
     said = refusal(connect, uri, **{**captured, "token": os.urandom(32)})
     t.expect(said and "wrong token" in said[1], f"the session's name and another token: {said}")
+    said = refusal(connect, uri, **{**captured, "token": victim.tokens[-1]["token"]})
+    t.expect(said and "wrong token" in said[1], f"the token of the control connection for a data channel: {said}")
     victim.lose()
     receiver.wait_for(r"godwit: (?!warning)", 15)
     said = refusal(connect, uri, **captured)
