@@ -23,7 +23,7 @@ struct tls {
     struct transport_ops ops;   /* not a const table: it has the scheme of what it wraps */
     const struct transport *inner;
     enum tls_side side;
-    bool kernel; /* wanted, and turned on in GnuTLS's configuration */
+    bool kernel; /* wanted, turned on in GnuTLS's configuration, and for sockets that can */
     uint64_t renew_bytes;
     struct tls_credentials *credentials;
 };
