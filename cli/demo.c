@@ -314,8 +314,10 @@ static int demo_run(int argc, char *const argv[])
     enum godwit_err err = guest_options_settle(&run->guest_options, demo_dirty_rate, &error);
     if (!err && !godwit_options_is_set(options, "multifd-channels"))
         err = godwit_options_set(options, "multifd-channels", demo_channels, &error);
-    if (!err && run->settings.tls != DEMO_TLS_NONE && godwit_options_get_text(options, "tls-creds")[0])
-        err = error_set(&error, GODWIT_ERR_INVALID, "--tls makes credentials and --tls-creds names some: use one of them");
+    if (!err && run->settings.tls != DEMO_TLS_NONE &&
+        (godwit_options_get_text(options, "tls-creds")[0] || godwit_options_get_text(options, "tls-hostname")[0]))
+        err = error_set(&error, GODWIT_ERR_INVALID,
+                        "--tls makes credentials of its own: use it without --tls-creds and --tls-hostname");
     if (err) {
         command_complain("%s", error.text);
         code = COMMAND_USAGE;

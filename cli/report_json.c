@@ -53,7 +53,7 @@ static json_t *channel_json(const struct godwit_info *info, unsigned id)
 {
     const struct godwit_channel_info *channel = &info->channels[id];
     bool device = channel->device[0] != '\0', tls = channel->tls_version[0] != '\0';
-    return json_pack("{so so so so so so so sf so so so so so}",
+    return json_pack("{so so so so so so so sf so so so so so so}",
                      "id", number(id),
                      "bytes", number(channel->bytes),
                      "inline-bytes", number(channel->inline_bytes),
@@ -62,6 +62,7 @@ static json_t *channel_json(const struct godwit_info *info, unsigned id)
                      "duplicate", number(channel->duplicate),
                      "packets", number(channel->packets),
                      "busy-share", report_busy_share(info, id),
+                     "replacements", number(channel->replacements),
                      "device", text_or_null(device ? channel->device : NULL),
                      "queue-pair", device ? number(channel->queue_pair) : json_null(),
                      "tls-version", text_or_null(tls ? channel->tls_version : NULL),

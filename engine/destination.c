@@ -24,6 +24,8 @@
 #include "transport/clock.h"
 #include "transport/error.h"
 
+enum { PORT_TRIES = 8 };
+
 static void emit(struct godwit_destination *destination, enum godwit_event_kind kind, uint64_t value, const char *text)
 {
     struct godwit_event event = {.kind = kind, .value = value, .text = text};
@@ -449,6 +451,36 @@ static enum godwit_err open_door(struct godwit_destination *destination, const s
     return err;
 }
 
+/*
+ * Where the planes differ both doors have one port number. One that the kernel chose for the first may be a stranger's
+ * on the other: then it chooses again.
+ */
+static enum godwit_err open_doors(struct godwit_destination *destination, struct backlog_warning warnings[2],
+                                  struct godwit_error *error)
+{
+    struct transports *transports = &destination->transports;
+    bool split = transports_split(transports);
+    const struct address wanted = transports->control_address;
+    enum godwit_err err;
+    for (unsigned tries = split && wanted.port == 0 ? PORT_TRIES : 1; tries > 0; tries--) {
+        transports->control_address = wanted;
+        err = open_door(destination, transports->control, &transports->control_address,
+                        split ? 1u << HELLO_CONTROL : 0, &destination->admission, &warnings[0], error);
+        if (err != GODWIT_OK || !split)
+            return err;
+        transports->data_address.port = transports->control_address.port;
+        err = open_door(destination, transports->data, &transports->data_address, 1u << HELLO_DATA,
+                        &destination->data_admission, &warnings[1], error);
+        if (err == GODWIT_OK)
+            return err;
+        admission_free(destination->admission);
+        destination->admission = NULL;
+        if (err != GODWIT_ERR_BUSY)
+            return err;
+    }
+    return err;
+}
+
 enum godwit_err godwit_destination_listen(struct godwit_destination *destination, const char *uri, char *bound,
                                           size_t bound_size, struct godwit_error *error)
 {
@@ -463,24 +495,12 @@ enum godwit_err godwit_destination_listen(struct godwit_destination *destination
         return err;
     if (destination->control_override != NULL)
         transports_use(destination->control_override, destination->data_override, &address, transports);
-    err = transports_protect(transports, destination->options, GODWIT_SIDE_DESTINATION, error);
-    if (err != GODWIT_OK) {
-        transports_release(transports);
-        return err;
-    }
 
     struct backlog_warning warnings[2] = {0};
-    bool split = transports_split(transports);
-    err = open_door(destination, transports->control, &transports->control_address, split ? 1u << HELLO_CONTROL : 0,
-                    &destination->admission, &warnings[0], error);
-    if (err == GODWIT_OK && split) {
-        transports->data_address.port = transports->control_address.port;
-        err = open_door(destination, transports->data, &transports->data_address, 1u << HELLO_DATA,
-                        &destination->data_admission, &warnings[1], error);
-    }
+    err = transports_protect(transports, destination->options, GODWIT_SIDE_DESTINATION, error);
+    if (err == GODWIT_OK)
+        err = open_doors(destination, warnings, error);
     if (err != GODWIT_OK) {
-        admission_free(destination->admission);
-        destination->admission = NULL;
         transports_release(transports);
         return err;
     }

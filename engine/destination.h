@@ -61,7 +61,7 @@ struct session {
     struct registrar *registrar;
     struct multifd_recv *recv;   /* from the decision to accept on */
     struct acceptance acceptance; /* and its tokens */
-    unsigned attached;
+    unsigned attached; /* channels that have had their first connection */
     struct godwit_error failure; /* the first; code 0: none */
     uint64_t closing_ms;         /* since when channels and registrar are being ended; 0: they are not */
 

@@ -1,7 +1,7 @@
 /*
  * Who is let in: the first control connection of a session while serve() waits for one, the data channels of the
- * session in progress by their tickets and tokens, and at any time a source that asks what became of its session.
- * Everybody else gets a refusal in words and disturbs nobody.
+ * session in progress by their tickets and tokens, one ahead of each included, and at any time a source that asks what
+ * became of its session. Everybody else gets a refusal in words and disturbs nobody.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +13,7 @@
 
 enum {
     TURNED_AWAY_PAUSE_MS = 1000, /* between two warnings: strangers may come by the thousand */
-    PATIENCE_MS = 1000, /* of a source that comes between two calls of serve() */
+    PATIENCE_MS = 1000, /* with a source that is quicker than this side's threads */
 };
 
 struct session *session_new(struct godwit_destination *destination, const uint8_t id[SESSION_ID_SIZE])
@@ -91,14 +91,34 @@ static enum godwit_err reserve_control(struct godwit_destination *destination, c
     return GODWIT_OK;
 }
 
+/*
+ * A source that has the answer to its hello may come with the next connection of the channel before the door thread of
+ * the one before has attached it. That takes no time, or the source is lost anyway.
+ */
+static void await_attached(struct godwit_destination *destination, const struct hello *hello)
+{
+    uint64_t deadline = clock_now_ms() + PATIENCE_MS;
+    struct timespec until = clock_timespec(deadline * 1000000u);
+    while (in_progress(destination, hello) && hello->channel < destination->session->offer.channels &&
+           hello->epoch == destination->session->acceptance.tokens[hello->channel].epoch + 1 &&
+           destination->session->acceptance.tokens[hello->channel].state == TOKEN_RESERVED &&
+           clock_left_ms(deadline) > 0)
+        pthread_cond_clockwait(&destination->changed, &destination->lock, CLOCK_MONOTONIC, &until);
+}
+
 static enum godwit_err reserve_data(struct godwit_destination *destination, const struct hello *hello,
                                     struct godwit_error *error)
 {
     struct token *token;
-    if (!in_progress(destination, hello) || destination->session->recv == NULL)
+    await_attached(destination, hello);
+    struct session *session = in_progress(destination, hello) ? destination->session : NULL;
+    if (session == NULL || session->recv == NULL)
         return error_set(error, GODWIT_ERR_NOT_ADMITTED, "no such migration is in progress");
-    return token_reserve(destination->session->acceptance.tokens, destination->session->offer.channels, hello, &token,
-                         error);
+    enum godwit_err err = token_reserve(session->acceptance.tokens, session->offer.channels, hello, &token, error);
+    if (err != GODWIT_OK || multifd_recv_expects(session->recv, hello->channel))
+        return err;
+    token->state = TOKEN_ISSUED;
+    return error_set(error, GODWIT_ERR_NOT_ADMITTED, "data channel %u expects no other connection now", hello->channel);
 }
 
 void door_turned_away(void *opaque, const char *name, const struct godwit_error *error)
@@ -225,16 +245,21 @@ static void answer_outcome(struct godwit_destination *destination, const struct 
                        timeout); /* until the source hangs up: our answer is not cut off by a reset */
 }
 
-/* True when the session took the channel. Under the lock. */
-static bool attach_data(struct session *session, const struct hello *hello, struct channel *channel)
+/*
+ * Takes the channel. Under the lock. The token of the next connection is good from now on, but not where data channels
+ * are queue pairs: one that waits for its turn could write memory when all others are gone.
+ */
+static void attach_data(struct session *session, const struct hello *hello, struct channel *channel)
 {
-    session->acceptance.tokens[hello->channel].state = TOKEN_CONSUMED;
+    struct token *token = &session->acceptance.tokens[hello->channel];
+    token->state = TOKEN_CONSUMED;
+    if ((session->acceptance.features & FEATURE_RDMA) == 0)
+        token_next(token, session->id, token);
     struct godwit_error error;
     if (multifd_recv_attach(session->recv, hello->channel, channel, &error) == GODWIT_OK)
-        session->attached++;
+        session->attached += hello->epoch == 0;
     else if (session->failure.code == GODWIT_OK)
         session->failure = error;
-    return true;
 }
 
 void door_attach(void *opaque, const struct hello *hello, struct channel *channel)
@@ -249,7 +274,8 @@ void door_attach(void *opaque, const struct hello *hello, struct channel *channe
     pthread_mutex_lock(&destination->lock);
     struct session *session = in_progress(destination, hello) ? destination->session : NULL;
     if (session != NULL && hello->role == HELLO_DATA && session->recv != NULL) {
-        taken = attach_data(session, hello, channel);
+        attach_data(session, hello, channel);
+        taken = true;
     } else if (session != NULL && hello->role == HELLO_CONTROL) {
         session->channel = channel;
         taken = true;

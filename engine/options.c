@@ -66,6 +66,8 @@ static const struct godwit_option table[] = {
      "silence after which the other side counts as dead; about 20s under emulation"},
     {"progress-timeout", GODWIT_OPTION_MS, GODWIT_SET_BEFORE, GODWIT_SIDE_BOTH, 100, 2000000, 10000, NULL, NULL,
      "data that does not move for so long fails the migration"},
+    {"x-channel-lifetime", GODWIT_OPTION_SIZE, GODWIT_SET_BEFORE, GODWIT_SIDE_SOURCE, 0, UINT64_MAX, 0, NULL, NULL,
+     "bytes after which another connection takes the place of a data channel's, for tests; 0: when its keys wear out"},
     {"x-fault", GODWIT_OPTION_ENUM, GODWIT_SET_BEFORE, GODWIT_SIDE_SOURCE, 0, SABOTAGE_KINDS - 1, 0, sabotage_names,
      NULL, "damages the migration on purpose, to show that verification finds it"},
     {"x-tls-renew", GODWIT_OPTION_SIZE, GODWIT_SET_BEFORE, GODWIT_SIDE_BOTH, 0, UINT64_MAX, 0, NULL, NULL,

@@ -15,10 +15,20 @@ static inline bool reason_is_lost_channel(enum godwit_err code)
            code == GODWIT_ERR_NOT_ADMITTED;
 }
 
-/* Should `now` take the place of `before`? The first reason stands, unless it was a lost connection. */
+/* How much a reason tells: that this side closed is what follows from something, that a connection ended may be. */
+static inline unsigned reason_weight(enum godwit_err code)
+{
+    if (code == GODWIT_OK)
+        return 0;
+    if (code == GODWIT_ERR_CLOSED)
+        return 1;
+    return reason_is_lost_channel(code) ? 2 : 3;
+}
+
+/* Should `now` take the place of `before`? Of two that tell as much the first stands. */
 static inline bool reason_is_better(enum godwit_err now, enum godwit_err before)
 {
-    return before == GODWIT_OK || (reason_is_lost_channel(before) && now != GODWIT_OK && !reason_is_lost_channel(now));
+    return reason_weight(now) > reason_weight(before);
 }
 
 #endif

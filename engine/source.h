@@ -1,8 +1,8 @@
 /*
  * Private side of the source. One thread, the caller's of godwit_source_migrate(), walks from setup to the end; the
  * control thread and the senders only report to it, under the lock. Files: source.c the public calls and the walk as a
- * whole, source_setup.c up to the first page, source_channels.c connecting the data channels, source_register.c
- * registered memory, source_pass.c passes and epochs, source_switch.c the stop phase and the outcome.
+ * whole, source_setup.c up to the first page, source_channel.c one data channel, source_channels.c all of them at once,
+ * source_register.c registered memory, source_pass.c passes and epochs, source_switch.c the stop phase and the outcome.
  */
 #ifndef ENGINE_SOURCE_H
 #define ENGINE_SOURCE_H
@@ -64,7 +64,7 @@ struct godwit_source {
     struct godwit_options *options;
     enum godwit_status status;
     struct godwit_error failure; /* the first; code 0: none */
-    struct acceptance acceptance;
+    struct acceptance acceptance; /* each data channel's token: of its sender, once there are senders */
     bool accepted, committed, loaded;
     bool run_written; /* RUN may have reached the destination; set by the engine thread */
     bool running;
@@ -110,6 +110,15 @@ enum godwit_err source_connect(struct godwit_source *source, const struct hello 
                                struct channel **out, struct godwit_error *error);
 /* From nothing to running senders and an armed dirty log. */
 enum godwit_err source_setup(struct godwit_source *source, struct godwit_error *error);
+
+/* ---- source_channel.c ---- */
+
+/* Any thread: the connection of a data channel that this token opens; *out as of source_connect(). */
+enum godwit_err source_connect_data(struct godwit_source *source, const struct token *token, int timeout_ms,
+                                    const atomic_bool *stop, struct channel **out, struct godwit_error *error);
+/* The channel's sender thread: the next one, as multifd_send_config asks for it. opaque is the source. */
+enum godwit_err source_replace_data(void *opaque, unsigned index, const atomic_bool *stop, struct channel **out,
+                                    struct godwit_error *error);
 
 /* ---- source_channels.c ---- */
 

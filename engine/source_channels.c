@@ -43,30 +43,6 @@ static void note_failure(struct connecting *all, const struct godwit_error *erro
     atomic_store(&all->stop, true);
 }
 
-static enum godwit_err connect_data(struct connecting *all, unsigned index, struct channel **out,
-                                    struct godwit_error *error)
-{
-    struct godwit_source *source = all->source;
-    struct hello hello = {.version = PROTOCOL_VERSION,
-                          .oldest = PROTOCOL_OLDEST,
-                          .role = HELLO_DATA,
-                          .channel = (uint16_t)index};
-    memcpy(hello.session, source->session, sizeof hello.session);
-    const struct token *token = &source->acceptance.tokens[index];
-    struct introduction introduction = {.domain = source->domain};
-    memcpy(hello.token, token->bytes, sizeof hello.token);
-    token_ticket(token, source->session, introduction.ticket);
-    enum godwit_err err = source_connect(source, &hello, introduction.domain != NULL ? &introduction : NULL,
-                                         clock_left_ms(all->deadline_ms), &all->stop, out, error);
-    if (err != GODWIT_OK)
-        return error_prefix(error, "data channel %u", index);
-    struct channel *wrapped = sabotage_wrap(source->sabotage, *out, source->ram);
-    if (wrapped == NULL)
-        return error_set(error, GODWIT_ERR_NO_MEMORY, "no memory for data channel %u", index);
-    *out = wrapped;
-    return GODWIT_OK;
-}
-
 static bool take_next(struct connecting *all, unsigned *index)
 {
     pthread_mutex_lock(&all->lock);
@@ -82,8 +58,11 @@ static void *connect_main(void *opaque)
     struct connecting *all = opaque;
     struct godwit_error error = {0};
     for (unsigned index; take_next(all, &index);)
-        if (connect_data(all, index, &all->source->channels[index], &error) != GODWIT_OK)
+        if (source_connect_data(all->source, &all->source->acceptance.tokens[index], clock_left_ms(all->deadline_ms),
+                                &all->stop, &all->source->channels[index], &error) != GODWIT_OK) {
+            error_prefix(&error, "data channel %u", index);
             note_failure(all, &error);
+        }
     pthread_mutex_lock(&all->lock);
     all->running--;
     pthread_cond_signal(&all->ended);

@@ -18,6 +18,19 @@
 
 enum { RETRY_PAUSE_MS = 50, HANDSHAKE_TRIES = 3 };
 
+/* By a copy: another thread may be setting options, and credentials come from a disk, for which nobody else waits. */
+static enum godwit_err protect(struct godwit_source *source, struct godwit_error *error)
+{
+    pthread_mutex_lock(&source->lock);
+    struct godwit_options *options = options_copy(source->options);
+    pthread_mutex_unlock(&source->lock);
+    if (options == NULL)
+        return error_set(error, GODWIT_ERR_NO_MEMORY, "no memory for a migration");
+    enum godwit_err err = transports_protect(&source->transports, options, GODWIT_SIDE_SOURCE, error);
+    godwit_options_free(options);
+    return err;
+}
+
 enum godwit_err source_address(struct godwit_source *source, const char *uri, struct godwit_error *error)
 {
     struct address address;
@@ -29,10 +42,8 @@ enum godwit_err source_address(struct godwit_source *source, const char *uri, st
         err = transports_find(&address, &source->transports, error);
     else
         transports_use(source->control_override, source->data_override, &address, &source->transports);
-    pthread_mutex_lock(&source->lock); /* another thread may be setting options */
     if (err == GODWIT_OK)
-        err = transports_protect(&source->transports, source->options, GODWIT_SIDE_SOURCE, error);
-    pthread_mutex_unlock(&source->lock);
+        err = protect(source, error);
     if (err == GODWIT_OK && transports_unprotected(&source->transports) != NULL)
         source_emit(source, GODWIT_EVENT_WARNING, 0, transports_unprotected(&source->transports));
     return err;
@@ -292,6 +303,8 @@ static enum godwit_err start_senders(struct godwit_source *source, struct godwit
         .zero = source_option(source, "zero-page-detection") ? zero_test_select() : NULL,
         .placement = (source->acceptance.features & FEATURE_PLACED) != 0 ? source->placement : NULL,
         .progress_ms = (int)source_option(source, "progress-timeout"),
+        .replace = transports_rdma(&source->transports) ? NULL : source_replace_data, /* docs/protocol.md §3.6 */
+        .lifetime = source_option(source, "x-channel-lifetime"),
         .failed = sender_failed,
         .opaque = source,
     };

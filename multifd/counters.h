@@ -11,7 +11,7 @@
 #include "transport/channel.h"
 
 struct counters {
-    _Atomic uint64_t bytes, inline_bytes, placed_bytes, normal, duplicate, packets, busy_ns;
+    _Atomic uint64_t bytes, inline_bytes, placed_bytes, normal, duplicate, packets, busy_ns, replacements;
 };
 
 static inline void counters_add(_Atomic uint64_t *counter, uint64_t add)
@@ -38,7 +38,7 @@ static inline void counters_add_record(struct counters *counters, uint64_t head,
     counters_add(&counters->packets, 1);
 }
 
-/* What carries and protects a channel; constant while it exists. */
+/* What carries and protects a channel now; constant while it exists. */
 static inline void counters_read_carrier(const struct channel *channel, struct godwit_channel_info *info)
 {
     const struct channel_security *security = channel_security(channel);
@@ -59,6 +59,7 @@ static inline void counters_read(const struct counters *counters, struct godwit_
     info->duplicate = counters_get(&counters->duplicate);
     info->packets = counters_get(&counters->packets);
     info->busy_ns = counters_get(&counters->busy_ns);
+    info->replacements = counters_get(&counters->replacements);
 }
 
 #endif

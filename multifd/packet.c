@@ -46,12 +46,12 @@ enum godwit_err packet_decode(const uint8_t header[PACKET_HEADER_SIZE], struct p
     wire_get_zeros(&in, 2);
     got.payload = wire_get_u32(&in);
     wire_get_zeros(&in, 8);
-    if (in.failed || (type != PACKET_PAGES && type != PACKET_MARKER) || (got.flags & ~PACKET_PLACED) != 0)
+    if (in.failed || type < PACKET_PAGES || type > PACKET_END || (got.flags & ~PACKET_PLACED) != 0)
         return error_set(error, GODWIT_ERR_PROTOCOL, "malformed data record: type %u, flags %#x", type, got.flags);
     got.crc = wire_get_u32(&in);
-    bool marker = type == PACKET_MARKER;
+    bool pages = type == PACKET_PAGES;
     if (got.extents > BATCH_EXTENTS || got.payload > PACKET_PAYLOAD_MAX ||
-        (marker && (got.extents != 0 || got.payload != 0 || got.flags != 0)) || (!marker && got.extents == 0))
+        (!pages && (got.extents != 0 || got.payload != 0 || got.flags != 0)) || (pages && got.extents == 0))
         return error_set(error, GODWIT_ERR_PROTOCOL, "malformed data record: %u extents, %u bytes", got.extents,
                          got.payload);
     *packet = got;

@@ -16,6 +16,7 @@ enum {
 enum packet_type {
     PACKET_PAGES = 1,
     PACKET_MARKER = 2, /* everything of this epoch on this channel lies before it */
+    PACKET_END = 3,    /* the last record of its connection: the channel goes on by the next one */
 };
 
 enum packet_flags {

@@ -4,8 +4,16 @@
  * A zero extent stores zeros, except on pages of a fresh block that were never stored to: those read as zero as they
  * are.
  *
- * Failure modes: a broken record, a channel that ends or stalls, memory that cannot be had: the thread reports once and
- * ends. Nothing a peer sends makes it store outside the blocks or allocate.
+ * A channel may go on by another connection. The source makes it, and ends the old one by a record that says so; the
+ * receiver then frees the old one, which tells the source, and reads on from the new one.
+ *
+ * Failure modes: a broken record, a channel that ends or stalls, memory that cannot be had, a connection that was to
+ * follow and does not come: the thread reports once and ends. Nothing a peer sends makes it store outside the blocks or
+ * allocate.
+ *
+ * Teardown: stop sets its flag and then, under the lock of each receiver, shuts down what is there; whatever is
+ * attached later finds the flag under the same lock and is refused. So every channel is shut down, and close, which
+ * comes when the threads are joined, frees all of them.
  */
 #include "multifd/recv.h"
 
@@ -21,13 +29,18 @@
 
 struct receiver {
     struct multifd_recv *recv;
-    struct channel *channel;
     unsigned index;
     bool attached; /* its thread was started */
     pthread_t thread;
     struct counters counters;
-    struct godwit_channel_info carrier; /* what carries it alone, from attach on: it outlives the channel */
     _Atomic uint64_t cleared; /* pages gone through to make them zero */
+
+    pthread_mutex_t lock;
+    pthread_cond_t came; /* a successor, or the end */
+    /* under lock; the receiver thread, which alone changes channel while it runs, reads that without */
+    struct channel *channel;
+    struct channel *successor;          /* what takes its place when the source ends it */
+    struct godwit_channel_info carrier; /* what carries it alone: it outlives the channel */
 
     /* receiver thread only */
     uint32_t sequence;
@@ -101,6 +114,53 @@ static enum godwit_err take_pages(struct receiver *receiver, const struct packet
     return GODWIT_OK;
 }
 
+/* Under the lock. The source connects it before it ends the old one, and the door may still be on its way with it. */
+static bool await_successor(struct receiver *receiver)
+{
+    const struct multifd_recv *recv = receiver->recv;
+    struct timespec until = clock_timespec(clock_now_ns() + (uint64_t)recv->config.progress_ms * 1000000u);
+    int waited = 0;
+    while (receiver->successor == NULL && !atomic_load(&recv->stopping) && waited == 0)
+        waited = pthread_cond_clockwait(&receiver->came, &receiver->lock, CLOCK_MONOTONIC, &until);
+    return receiver->successor != NULL;
+}
+
+static enum godwit_err take_end(struct receiver *receiver, struct godwit_error *error)
+{
+    struct channel *old = receiver->channel;
+    pthread_mutex_lock(&receiver->lock);
+    bool came = await_successor(receiver);
+    if (came) {
+        receiver->channel = receiver->successor;
+        receiver->successor = NULL; /* before the source can know that the old one is done with, and make the next */
+        counters_read_carrier(receiver->channel, &receiver->carrier);
+    }
+    pthread_mutex_unlock(&receiver->lock);
+    if (!came)
+        return error_set(error, GODWIT_ERR_STALLED,
+                         "data channel %u (%s): ended by the source, and no connection followed within %d ms",
+                         receiver->index, channel_name(old), receiver->recv->config.progress_ms);
+    counters_add(&receiver->counters.replacements, 1);
+    channel_free(old);
+    return GODWIT_OK;
+}
+
+/* A record that is its header alone. */
+static enum godwit_err take_bare(struct receiver *receiver, const struct packet *packet, struct godwit_error *error)
+{
+    struct extent none[1];
+    enum godwit_err err =
+        packet_decode_extents(packet, receiver->head, receiver->head, receiver->recv->config.ram, none, error);
+    counters_add(&receiver->counters.bytes, PACKET_HEADER_SIZE);
+    if (err != GODWIT_OK)
+        return err;
+    if (packet->type == PACKET_END)
+        return take_end(receiver, error);
+    receiver->epoch++;
+    receiver->recv->config.marker(receiver->recv->config.opaque, receiver->index, packet->epoch);
+    return GODWIT_OK;
+}
+
 static enum godwit_err take_record(struct receiver *receiver, struct godwit_error *error)
 {
     struct packet packet;
@@ -124,16 +184,7 @@ static enum godwit_err take_record(struct receiver *receiver, struct godwit_erro
     if ((packet.flags & PACKET_PLACED) != 0 && !receiver->recv->config.placed)
         return error_set(error, GODWIT_ERR_PROTOCOL, "data channel %u: placed pages, which were not agreed on",
                          receiver->index);
-    if (packet.type == PACKET_PAGES) {
-        err = take_pages(receiver, &packet, error);
-    } else {
-        struct extent none[1];
-        err = packet_decode_extents(&packet, receiver->head, receiver->head, receiver->recv->config.ram, none, error);
-        counters_add(&receiver->counters.bytes, PACKET_HEADER_SIZE);
-        receiver->epoch++;
-        if (err == GODWIT_OK)
-            receiver->recv->config.marker(receiver->recv->config.opaque, receiver->index, packet.epoch);
-    }
+    err = packet.type == PACKET_PAGES ? take_pages(receiver, &packet, error) : take_bare(receiver, &packet, error);
     counters_add(&receiver->counters.busy_ns, clock_now_ns() - start);
     return err;
 }
@@ -159,28 +210,70 @@ struct multifd_recv *multifd_recv_new(const struct multifd_recv_config *config)
     for (unsigned i = 0; i < config->count; i++) {
         recv->receivers[i].recv = recv;
         recv->receivers[i].index = i;
+        pthread_mutex_init(&recv->receivers[i].lock, NULL);
+        pthread_cond_init(&recv->receivers[i].came, NULL);
     }
     return recv;
+}
+
+/* Under the receiver's lock. */
+static bool expects(const struct receiver *receiver)
+{
+    return receiver->successor == NULL && !atomic_load(&receiver->recv->stopping);
+}
+
+bool multifd_recv_expects(struct multifd_recv *recv, unsigned index)
+{
+    struct receiver *receiver = &recv->receivers[index];
+    pthread_mutex_lock(&receiver->lock);
+    bool expected = expects(receiver);
+    pthread_mutex_unlock(&receiver->lock);
+    return expected;
 }
 
 enum godwit_err multifd_recv_attach(struct multifd_recv *recv, unsigned index, struct channel *channel,
                                     struct godwit_error *error)
 {
     struct receiver *receiver = &recv->receivers[index];
-    receiver->channel = channel;
-    counters_read_carrier(channel, &receiver->carrier);
+    pthread_mutex_lock(&receiver->lock);
+    bool expected = expects(receiver), first = receiver->channel == NULL;
+    if (expected && first) {
+        receiver->channel = channel;
+        counters_read_carrier(channel, &receiver->carrier);
+    } else if (expected) {
+        receiver->successor = channel;
+        pthread_cond_signal(&receiver->came);
+    }
+    pthread_mutex_unlock(&receiver->lock);
+    if (!expected) {
+        channel_free(channel);
+        return error_set(error, GODWIT_ERR_PROTOCOL, "data channel %u: another connection, which was not expected",
+                         index);
+    }
+    if (!first)
+        return GODWIT_OK;
     if (pthread_create(&receiver->thread, NULL, receiver_main, receiver) != 0)
         return error_set(error, GODWIT_ERR_NO_MEMORY, "cannot start receiver thread %u", index);
     receiver->attached = true;
     return GODWIT_OK;
 }
 
+static void end_receiver(struct receiver *receiver)
+{
+    pthread_mutex_lock(&receiver->lock);
+    if (receiver->channel != NULL)
+        channel_shutdown(receiver->channel);
+    if (receiver->successor != NULL)
+        channel_shutdown(receiver->successor);
+    pthread_cond_signal(&receiver->came);
+    pthread_mutex_unlock(&receiver->lock);
+}
+
 void multifd_recv_stop(struct multifd_recv *recv)
 {
     atomic_store(&recv->stopping, true);
     for (unsigned i = 0; i < recv->config.count; i++)
-        if (recv->receivers[i].channel != NULL)
-            channel_shutdown(recv->receivers[i].channel);
+        end_receiver(&recv->receivers[i]);
     for (unsigned i = 0; i < recv->config.count; i++) {
         if (recv->receivers[i].attached)
             pthread_join(recv->receivers[i].thread, NULL);
@@ -193,7 +286,8 @@ void multifd_recv_close(struct multifd_recv *recv)
     multifd_recv_stop(recv);
     for (unsigned i = 0; i < recv->config.count; i++) {
         channel_free(recv->receivers[i].channel);
-        recv->receivers[i].channel = NULL;
+        channel_free(recv->receivers[i].successor);
+        recv->receivers[i].channel = recv->receivers[i].successor = NULL;
     }
 }
 
@@ -202,13 +296,19 @@ void multifd_recv_free(struct multifd_recv *recv)
     if (recv == NULL)
         return;
     multifd_recv_close(recv);
+    for (unsigned i = 0; i < recv->config.count; i++) {
+        pthread_cond_destroy(&recv->receivers[i].came);
+        pthread_mutex_destroy(&recv->receivers[i].lock);
+    }
     free(recv);
 }
 
-void multifd_recv_info(const struct multifd_recv *recv, unsigned channel, struct godwit_channel_info *info)
+void multifd_recv_info(struct multifd_recv *recv, unsigned channel, struct godwit_channel_info *info)
 {
-    const struct receiver *receiver = &recv->receivers[channel];
+    struct receiver *receiver = &recv->receivers[channel];
+    pthread_mutex_lock(&receiver->lock);
     *info = receiver->carrier;
+    pthread_mutex_unlock(&receiver->lock);
     counters_read(&receiver->counters, info);
 }
 

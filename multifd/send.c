@@ -1,7 +1,8 @@
 /*
  * Starting and stopping the senders. Teardown: stop ends the queue, the rate limit, the wait for keys and every
  * channel, so that each sender leaves whatever it waits in; free joins them, and only then are channels and queue
- * freed: nobody holds them any more.
+ * freed: nobody holds them any more. A connection that a sender takes over meanwhile is shut down by itself: it sees
+ * the flag that stop has set, under the lock under which stop looks for connections.
  */
 #include "multifd/send.h"
 
@@ -13,6 +14,7 @@
 struct multifd_send {
     struct multifd_send_config config;
     struct queue *queue;
+    atomic_bool stopping;
     unsigned count; /* senders whose thread runs */
     struct sender senders[];
 };
@@ -29,8 +31,13 @@ static bool start_sender(struct multifd_send *send, unsigned index)
     sender->config = &send->config;
     sender->queue = send->queue;
     sender->channel = send->config.channels[index];
+    sender->stopping = &send->stopping;
     sender->index = index;
-    return pthread_create(&sender->thread, NULL, sender_main, sender) == 0;
+    pthread_mutex_init(&sender->lock, NULL);
+    if (pthread_create(&sender->thread, NULL, sender_main, sender) == 0)
+        return true;
+    pthread_mutex_destroy(&sender->lock);
+    return false;
 }
 
 /* Nobody waits for work, for the rate limit or for a key any more. */
@@ -46,8 +53,10 @@ static void end_waits(struct multifd_send *send)
 static void join_senders(struct multifd_send *send)
 {
     end_waits(send);
-    for (unsigned i = 0; i < send->count; i++)
+    for (unsigned i = 0; i < send->count; i++) {
         pthread_join(send->senders[i].thread, NULL);
+        pthread_mutex_destroy(&send->senders[i].lock);
+    }
 }
 
 enum godwit_err multifd_send_start(const struct multifd_send_config *config, struct multifd_send **out,
@@ -101,11 +110,21 @@ uint32_t multifd_send_marked(struct multifd_send *send)
     return queue_passed(send->queue);
 }
 
+static void shut_down(struct sender *sender)
+{
+    pthread_mutex_lock(&sender->lock);
+    channel_shutdown(sender->channel);
+    if (sender->ending != NULL)
+        channel_shutdown(sender->ending);
+    pthread_mutex_unlock(&sender->lock);
+}
+
 void multifd_send_stop(struct multifd_send *send)
 {
+    atomic_store(&send->stopping, true);
     end_waits(send);
     for (unsigned i = 0; i < send->count; i++)
-        channel_shutdown(send->senders[i].channel);
+        shut_down(&send->senders[i]);
 }
 
 void multifd_send_free(struct multifd_send *send)
@@ -114,16 +133,21 @@ void multifd_send_free(struct multifd_send *send)
         return;
     multifd_send_stop(send);
     join_senders(send);
-    for (unsigned i = 0; i < send->count; i++)
+    for (unsigned i = 0; i < send->count; i++) {
         channel_free(send->senders[i].channel);
+        channel_free(send->senders[i].ending);
+    }
     queue_free(send->queue);
     free(send);
 }
 
-void multifd_send_info(const struct multifd_send *send, unsigned channel, struct godwit_channel_info *info)
+void multifd_send_info(struct multifd_send *send, unsigned channel, struct godwit_channel_info *info)
 {
-    counters_read(&send->senders[channel].counters, info);
-    counters_read_carrier(send->senders[channel].channel, info);
+    struct sender *sender = &send->senders[channel];
+    counters_read(&sender->counters, info);
+    pthread_mutex_lock(&sender->lock);
+    counters_read_carrier(sender->channel, info);
+    pthread_mutex_unlock(&sender->lock);
 }
 
 uint64_t multifd_send_bytes(const struct multifd_send *send)
@@ -139,7 +163,10 @@ unsigned multifd_send_channels(const struct multifd_send *send)
     return send->count;
 }
 
-const char *multifd_send_name(const struct multifd_send *send, unsigned channel)
+void multifd_send_name(struct multifd_send *send, unsigned channel, char *name, size_t size)
 {
-    return channel_name(send->senders[channel].channel);
+    struct sender *sender = &send->senders[channel];
+    pthread_mutex_lock(&sender->lock);
+    snprintf(name, size, "%s", channel_name(sender->channel));
+    pthread_mutex_unlock(&sender->lock);
 }

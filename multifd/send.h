@@ -23,6 +23,14 @@ struct multifd_send_config {
     zero_test *zero;              /* NULL: zero pages are not looked for */
     struct placement *placement;  /* borrowed; NULL: puts were not agreed on */
     int progress_ms;              /* a channel that takes nothing for so long has failed */
+    /*
+     * Sender thread: makes another connection of this channel, which the destination has let in, within a time of its
+     * own, and soon after *stop reads true not at all. The sender then ends the old one and goes on with it
+     * (docs/protocol.md §6.5). NULL: no channel is ever replaced.
+     */
+    enum godwit_err (*replace)(void *opaque, unsigned channel, const atomic_bool *stop, struct channel **out,
+                               struct godwit_error *error);
+    uint64_t lifetime;            /* bytes after which a channel is replaced whatever its own limits allow; 0: none */
     /* Sender thread, at most once per channel: it failed and has ended. Must not call multifd_send_free. */
     void (*failed)(void *opaque, const struct godwit_error *error);
     void *opaque;
@@ -48,9 +56,10 @@ void multifd_send_stop(struct multifd_send *send);
 void multifd_send_free(struct multifd_send *send);
 
 /* Any thread. Counters of one channel; bytes of all. */
-void multifd_send_info(const struct multifd_send *send, unsigned channel, struct godwit_channel_info *info);
+void multifd_send_info(struct multifd_send *send, unsigned channel, struct godwit_channel_info *info);
 uint64_t multifd_send_bytes(const struct multifd_send *send);
 unsigned multifd_send_channels(const struct multifd_send *send);
-const char *multifd_send_name(const struct multifd_send *send, unsigned channel);
+/* The name of the channel's connection, cut to fit. */
+void multifd_send_name(struct multifd_send *send, unsigned channel, char *name, size_t size);
 
 #endif

@@ -5,7 +5,14 @@
  * by the transport: what changes meanwhile is in the dirty log and comes again. The zero test reads a page too, but a
  * page it calls zero is not read again, and for one it does not, only the transport's read counts.
  *
- * Failure modes: any error of the channel ends this thread and is reported once; the engine decides what it means.
+ * Between two batches a channel that has carried what it should carry is replaced: a new connection first, then the
+ * record that ends the old one, then the destination's close of it. The sender waits for that close, which costs one
+ * round trip per lifetime, and buys that the end has been read, whatever the old connection would do to it when it is
+ * freed, and that there is never more than one connection ahead. It is done for a batch that is there to be sent and
+ * never for want of work, since without one the destination may have all it needs, and end its channels.
+ *
+ * Failure modes: any error of the channel ends this thread and is reported once; the engine decides what it means. So
+ * does a replacement that cannot be had: the old connection must not go on.
  */
 #include "multifd/sender.h"
 
@@ -181,20 +188,118 @@ static enum godwit_err send_marker(struct sender *sender, uint32_t epoch)
     return err;
 }
 
-static void report(struct sender *sender, enum godwit_err err)
+static enum godwit_err channel_failed(const struct sender *sender, const struct channel *channel, enum godwit_err err,
+                                     struct godwit_error *error)
 {
-    struct godwit_error error;
-    const char *detail = channel_detail(sender->channel);
-    error_set(&error, err, "data channel %u (%s): %s", sender->index, channel_name(sender->channel),
-              detail[0] != 0                ? detail
-              : err == GODWIT_ERR_TIMEOUT ? "the destination takes no data"
-                                          : godwit_err_text(err));
-    sender->config->failed(sender->config->opaque, &error);
+    const char *detail = channel_detail(channel);
+    return error_set(error, err, "data channel %u (%s): %s", sender->index, channel_name(channel),
+                     detail[0] != 0                ? detail
+                     : err == GODWIT_ERR_TIMEOUT ? "the destination takes no data"
+                                                 : godwit_err_text(err));
+}
+
+/* ---- the next connection of the channel ---- */
+
+static bool is_worn(const struct sender *sender)
+{
+    uint64_t lifetime = channel_limits(sender->channel)->lifetime, most = sender->config->lifetime;
+    if (lifetime == 0 || (most != 0 && most < lifetime))
+        lifetime = most;
+    return sender->config->replace != NULL && lifetime != 0 &&
+           counters_get(&sender->counters.bytes) - sender->since > lifetime;
+}
+
+static void take_over(struct sender *sender, struct channel *next)
+{
+    pthread_mutex_lock(&sender->lock);
+    sender->ending = sender->channel;
+    sender->channel = next;
+    if (atomic_load(sender->stopping))
+        channel_shutdown(next);
+    pthread_mutex_unlock(&sender->lock);
+}
+
+static void forget_old(struct sender *sender)
+{
+    struct channel *old = sender->ending;
+    pthread_mutex_lock(&sender->lock);
+    sender->ending = NULL;
+    pthread_mutex_unlock(&sender->lock);
+    channel_free(old);
+}
+
+/*
+ * Silence is no failure: what lies in buffers may take its time, and who watches whether data moves stops us. If the
+ * connection broke, the destination knows whether it has read the end, and fails if not.
+ */
+static enum godwit_err await_close(struct channel *old, int progress_ms)
+{
+    uint8_t byte;
+    enum godwit_err err;
+    do
+        err = channel_recv_exact(old, &byte, 1, progress_ms);
+    while (err == GODWIT_ERR_TIMEOUT);
+    if (err == GODWIT_ERR_PEER_CLOSED || err == GODWIT_ERR_RESET)
+        return GODWIT_OK;
+    return err == GODWIT_OK ? GODWIT_ERR_PROTOCOL : err; /* the destination says nothing on a data channel */
+}
+
+/* As a marker the end comes last: once it is out the destination may close the connection, and a flush would fail. */
+static enum godwit_err end_old(struct sender *sender, uint32_t epoch)
+{
+    struct channel *old = sender->ending;
+    int progress_ms = sender->config->progress_ms;
+    struct packet packet = {.type = PACKET_END, .epoch = epoch, .sequence = sender->sequence++};
+    size_t head = packet_encode(&packet, NULL, sender->head);
+    enum godwit_err err = channel_flush(old, progress_ms);
+    if (err == GODWIT_OK)
+        err = channel_send(old, sender->head, head, NULL, 0, progress_ms);
+    counters_add(&sender->counters.bytes, head);
+    return err == GODWIT_OK ? await_close(old, progress_ms) : err;
+}
+
+static enum godwit_err replace(struct sender *sender, uint32_t epoch, struct godwit_error *error)
+{
+    struct channel *next;
+    enum godwit_err err =
+        sender->config->replace(sender->config->opaque, sender->index, sender->stopping, &next, error);
+    if (err != GODWIT_OK)
+        return err;
+    take_over(sender, next);
+    err = end_old(sender, epoch);
+    if (err != GODWIT_OK)
+        return channel_failed(sender, sender->ending, err, error);
+    forget_old(sender);
+    sender->since = counters_get(&sender->counters.bytes);
+    counters_add(&sender->counters.replacements, 1);
+    return GODWIT_OK;
+}
+
+/* ---- the thread ---- */
+
+static enum godwit_err do_batch(struct sender *sender, const struct batch *batch, struct godwit_error *error)
+{
+    enum godwit_err err = is_worn(sender) ? replace(sender, batch->epoch, error) : GODWIT_OK;
+    if (err != GODWIT_OK)
+        return err;
+    uint64_t start = clock_now_ns(), waited = 0;
+    err = send_batch(sender, batch, &waited);
+    counters_add(&sender->counters.busy_ns, clock_now_ns() - start - waited);
+    return err == GODWIT_OK ? err : channel_failed(sender, sender->channel, err, error);
+}
+
+static enum godwit_err do_mark(struct sender *sender, uint32_t epoch, struct godwit_error *error)
+{
+    uint64_t start = clock_now_ns();
+    enum godwit_err err = send_marker(sender, epoch);
+    counters_add(&sender->counters.busy_ns, clock_now_ns() - start);
+    return err == GODWIT_OK ? err : channel_failed(sender, sender->channel, err, error);
 }
 
 void *sender_main(void *opaque)
 {
     struct sender *sender = opaque;
+    struct godwit_error error;
     enum godwit_err err = GODWIT_OK;
     while (err == GODWIT_OK) {
         struct batch *batch;
@@ -202,15 +307,13 @@ void *sender_main(void *opaque)
         enum queue_item item = queue_next(sender->queue, sender->index, &batch, &epoch);
         if (item == QUEUE_END)
             return NULL;
-        uint64_t start = clock_now_ns(), waited = 0;
         if (item == QUEUE_MARK) {
-            err = send_marker(sender, epoch);
+            err = do_mark(sender, epoch, &error);
         } else {
-            err = send_batch(sender, batch, &waited);
+            err = do_batch(sender, batch, &error);
             queue_recycle(sender->queue, batch);
         }
-        counters_add(&sender->counters.busy_ns, clock_now_ns() - start - waited);
     }
-    report(sender, err);
+    sender->config->failed(sender->config->opaque, &error);
     return NULL;
 }

@@ -12,12 +12,18 @@
 struct sender {
     const struct multifd_send_config *config;
     struct queue *queue;
-    struct channel *channel;
+    const atomic_bool *stopping; /* of all senders */
     unsigned index;
     pthread_t thread;
     struct counters counters;
 
+    pthread_mutex_t lock;
+    /* under lock; the sender thread, which alone changes them while it runs, reads them without */
+    struct channel *channel;
+    struct channel *ending; /* the one before, until the destination is done with it; else NULL */
+
     /* sender thread only */
+    uint64_t since; /* counters.bytes when channel began */
     uint32_t sequence;
     /* the batch after zero detection: what is put, and what goes inline; zeros are with either */
     struct batch placed, inlined;

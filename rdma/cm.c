@@ -110,7 +110,9 @@ void cm_request_encode(const uint8_t ticket[TICKET_SIZE], uint8_t bytes[CM_REQUE
 
 bool cm_request_decode(const void *bytes, size_t size, uint8_t ticket[TICKET_SIZE])
 {
-    struct wire_in in = wire_in(bytes, bytes != NULL ? size : 0);
+    if (bytes == NULL)
+        return false;
+    struct wire_in in = wire_in(bytes, size);
     uint8_t found[sizeof magic];
     wire_get_bytes(&in, found, sizeof found);
     uint16_t version = wire_get_u16(&in);
@@ -132,7 +134,9 @@ void cm_refusal_encode(const struct cm_refusal *refusal, uint8_t bytes[CM_REFUSA
 
 bool cm_refusal_decode(const void *bytes, size_t size, struct cm_refusal *refusal)
 {
-    struct wire_in in = wire_in(bytes, bytes != NULL ? size : 0);
+    if (bytes == NULL)
+        return false;
+    struct wire_in in = wire_in(bytes, size);
     uint8_t found[sizeof magic];
     wire_get_bytes(&in, found, sizeof found);
     uint16_t code = wire_get_u16(&in);

@@ -57,7 +57,8 @@ static void greet(struct place *place, struct channel *channel)
     struct godwit_error error = {0};
     enum godwit_err err = channel_handshake(channel, config->handshake_ms, &error);
     if (err != GODWIT_OK) {
-        config->turned_away(config->opaque, channel_name(channel), &error);
+        if (!atomic_load(&place->admission->stopping)) /* else it is we who leave */
+            config->turned_away(config->opaque, channel_name(channel), &error);
         channel_free(take_channel(place));
         return;
     }

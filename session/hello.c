@@ -184,13 +184,16 @@ enum godwit_err hello_greet(struct channel *channel, const struct hello *hello, 
     uint64_t deadline = clock_now_ms() + (uint64_t)timeout_ms;
     uint8_t bytes[HELLO_SIZE];
     hello_encode(hello, bytes);
-    enum godwit_err err = channel_send(channel, bytes, sizeof bytes, NULL, 0, timeout_ms);
-    /* A listener that refuses who is there, as TLS does, may be gone before our hello; its last words can be read. */
-    if (err != GODWIT_OK && err != GODWIT_ERR_RESET)
-        return error_set(error, err, "cannot send our hello: %s", godwit_err_text(err));
+    enum godwit_err sent = channel_send(channel, bytes, sizeof bytes, NULL, 0, timeout_ms);
+    if (sent != GODWIT_OK && sent != GODWIT_ERR_RESET)
+        return error_set(error, sent, "cannot send our hello: %s", godwit_err_text(sent));
 
+    /* Also over a broken connection: a listener that refuses without having heard us, as TLS does with a certificate,
+     * has hung up by now, and its words are still to be read. */
     struct hello_answer answer;
-    err = answer_receive(channel, &answer, deadline, cancel, error);
+    enum godwit_err err = answer_receive(channel, &answer, deadline, cancel, error);
+    if (err == GODWIT_OK && answer.code == GODWIT_OK && sent != GODWIT_OK)
+        err = error_set(error, sent, "cannot send our hello: %s", godwit_err_text(sent));
     if (err != GODWIT_OK)
         return err;
     if (answer.code != GODWIT_OK)

@@ -10,6 +10,7 @@
 #include "transport/error.h"
 #include "transport/wire.h"
 
+_Static_assert((int)TOKEN_SIZE == (int)SHA256_DIGEST_SIZE, "a token can be made of another");
 _Static_assert((int)TICKET_SIZE == (int)SESSION_ID_SIZE + SHA256_DIGEST_SIZE, "a ticket is all used");
 
 enum godwit_err token_random(void *bytes, size_t size, struct godwit_error *error)
@@ -32,8 +33,10 @@ enum godwit_err token_reserve(struct token *tokens, unsigned count, const struct
 {
     for (unsigned i = 0; i < count; i++) {
         struct token *token = &tokens[i];
-        if (token->role != hello->role || token->channel != hello->channel || token->epoch != hello->epoch)
+        if (token->role != hello->role || token->channel != hello->channel || hello->epoch > token->epoch)
             continue;
+        if (hello->epoch < token->epoch) /* one that this was made of */
+            return error_set(error, GODWIT_ERR_NOT_ADMITTED, "the token of channel %u was used before", hello->channel);
         if (!memeql_sec(token->bytes, hello->token, TOKEN_SIZE))
             return error_set(error, GODWIT_ERR_NOT_ADMITTED, "wrong token for channel %u", hello->channel);
         if (token->state != TOKEN_ISSUED)
@@ -46,23 +49,37 @@ enum godwit_err token_reserve(struct token *tokens, unsigned count, const struct
                      hello->epoch);
 }
 
-void token_ticket(const struct token *token, const uint8_t session[SESSION_ID_SIZE], uint8_t ticket[TICKET_SIZE])
+/* What is made of a token is told apart by its purpose, zero byte included. */
+static void prove(const struct token *token, const char *purpose, const uint8_t session[SESSION_ID_SIZE],
+                  uint32_t epoch, uint8_t proof[SHA256_DIGEST_SIZE])
 {
-    static const char purpose[] = "godwit ticket"; /* with its zero byte: nothing else is made of a token */
     uint8_t role[8];
     struct wire_out out = wire_out(role, sizeof role);
     wire_put_u8(&out, (uint8_t)token->role);
     wire_put_zeros(&out, 1);
     wire_put_u16(&out, token->channel);
-    wire_put_u32(&out, token->epoch);
+    wire_put_u32(&out, epoch);
 
     struct hmac_sha256_ctx hmac;
     hmac_sha256_set_key(&hmac, TOKEN_SIZE, token->bytes);
-    hmac_sha256_update(&hmac, sizeof purpose, (const uint8_t *)purpose);
+    hmac_sha256_update(&hmac, strlen(purpose) + 1, (const uint8_t *)purpose);
     hmac_sha256_update(&hmac, SESSION_ID_SIZE, session);
     hmac_sha256_update(&hmac, sizeof role, role);
+    hmac_sha256_digest(&hmac, SHA256_DIGEST_SIZE, proof);
+}
+
+void token_ticket(const struct token *token, const uint8_t session[SESSION_ID_SIZE], uint8_t ticket[TICKET_SIZE])
+{
     memcpy(ticket, session, SESSION_ID_SIZE);
-    hmac_sha256_digest(&hmac, SHA256_DIGEST_SIZE, ticket + SESSION_ID_SIZE);
+    prove(token, "godwit ticket", session, token->epoch, ticket + SESSION_ID_SIZE);
+}
+
+void token_next(const struct token *token, const uint8_t session[SESSION_ID_SIZE], struct token *next)
+{
+    struct token made = {
+        .role = token->role, .channel = token->channel, .epoch = token->epoch + 1, .state = TOKEN_ISSUED};
+    prove(token, "godwit next token", session, made.epoch, made.bytes);
+    *next = made;
 }
 
 enum godwit_err token_show(struct token *tokens, unsigned count, const uint8_t session[SESSION_ID_SIZE],

@@ -1,6 +1,7 @@
 /*
  * One-time tokens: the right to attach one channel once. Issued on the control channel, reserved when a hello shows
  * one, consumed when that connection is admitted, given back if it breaks in between (so that the peer may try again).
+ * Those of a channel's later connections are made of the first, one of the other.
  */
 #ifndef SESSION_TOKEN_H
 #define SESSION_TOKEN_H
@@ -38,5 +39,11 @@ void token_ticket(const struct token *token, const uint8_t session[SESSION_ID_SI
 /* Finds the issued token whose ticket this is, and marks it as shown: a ticket opens one connection. */
 enum godwit_err token_show(struct token *tokens, unsigned count, const uint8_t session[SESSION_ID_SIZE],
                            const uint8_t ticket[TICKET_SIZE], struct godwit_error *error);
+
+/*
+ * The token of the channel's next connection, epoch + 1, made of this one: both sides have it without a word about it
+ * (docs/protocol.md §3.6). Each of the chain is used once, like those that were issued. next may be token.
+ */
+void token_next(const struct token *token, const uint8_t session[SESSION_ID_SIZE], struct token *next);
 
 #endif

@@ -31,10 +31,10 @@ enum godwit_err pki_authority_make(int64_t now, unsigned days, struct pki_author
 
 static enum godwit_err read_certificate(const char *directory, struct pki_authority *out, struct godwit_error *error)
 {
-    enum godwit_err err = pki_files_read(directory, PKI_CA_CERT, PKI_PUBLIC, &out->pem, &out->pem_size, error);
+    enum godwit_err err = tls_file_read(&out->pem, directory, PKI_CA_CERT, TLS_FILE_PUBLIC, error);
     if (err)
         return err;
-    gnutls_datum_t pem = {(unsigned char *)out->pem, (unsigned)out->pem_size};
+    gnutls_datum_t pem = {out->pem.data, (unsigned)out->pem.size};
     int rc = gnutls_x509_crt_init(&out->identity.certificate);
     if (rc < 0)
         return pki_gnutls_error(error, rc, "cannot read a certificate");
@@ -52,19 +52,16 @@ static enum godwit_err read_certificate(const char *directory, struct pki_author
 
 static enum godwit_err read_key(const char *directory, struct pki_authority *out, struct godwit_error *error)
 {
-    char *text = NULL;
-    size_t size = 0;
-    enum godwit_err err = pki_files_read(directory, PKI_CA_KEY, PKI_SECRET, &text, &size, error);
-    if (err)
-        return err;
-    gnutls_datum_t pem = {(unsigned char *)text, (unsigned)size};
+    struct tls_file file;
+    enum godwit_err err = tls_file_read(&file, directory, PKI_CA_KEY, TLS_FILE_SECRET, error);
+    gnutls_datum_t pem = {file.data, (unsigned)file.size};
     int rc = gnutls_x509_privkey_init(&out->identity.key);
-    if (rc < 0)
+    if (!err && rc < 0)
         err = pki_gnutls_error(error, rc, "cannot read a key");
-    else if ((rc = gnutls_x509_privkey_import2(out->identity.key, &pem, GNUTLS_X509_FMT_PEM, NULL, 0)) < 0)
+    else if (!err && (rc = gnutls_x509_privkey_import2(out->identity.key, &pem, GNUTLS_X509_FMT_PEM, NULL, 0)) < 0)
         err = error_set(error, GODWIT_ERR_INVALID, "%s/%s is no key in PEM form without a password: %s", directory,
                         PKI_CA_KEY, gnutls_strerror(rc));
-    pki_files_forget(text, size);
+    tls_file_release(&file);
     return err;
 }
 
@@ -126,15 +123,15 @@ enum godwit_err pki_authority_load(const char *directory, int64_t now, struct pk
     if (!err)
         err = read_key(directory, out, error);
     if (!err && pki_files_exist(directory, PKI_CA_CRL))
-        err = pki_files_read(directory, PKI_CA_CRL, PKI_PUBLIC, &out->crl, &out->crl_size, error);
+        err = tls_file_read(&out->crl, directory, PKI_CA_CRL, TLS_FILE_PUBLIC, error);
     return err ? err : judge(directory, out, now, error);
 }
 
 void pki_authority_free(struct pki_authority *authority)
 {
     pki_identity_free(&authority->identity);
-    pki_files_forget(authority->pem, authority->pem_size);
-    pki_files_forget(authority->crl, authority->crl_size);
+    tls_file_release(&authority->pem);
+    tls_file_release(&authority->crl);
     *authority = (struct pki_authority){0};
 }
 
@@ -144,7 +141,7 @@ enum godwit_err pki_authority_stage(const struct pki_authority *authority, struc
     if (authority->made)
         return pki_identity_stage_certificate(&authority->identity, PKI_CA_CERT, files, error);
     enum godwit_err err = GODWIT_OK;
-    if (authority->crl)
-        err = pki_files_stage(files, PKI_CA_CRL, PKI_PUBLIC, authority->crl, authority->crl_size, error);
-    return err ? err : pki_files_stage(files, PKI_CA_CERT, PKI_PUBLIC, authority->pem, authority->pem_size, error);
+    if (authority->crl.data)
+        err = pki_files_stage(files, PKI_CA_CRL, PKI_PUBLIC, authority->crl.data, authority->crl.size, error);
+    return err ? err : pki_files_stage(files, PKI_CA_CERT, PKI_PUBLIC, authority->pem.data, authority->pem.size, error);
 }

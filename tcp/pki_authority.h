@@ -5,6 +5,7 @@
 #include <godwit/pki.h>
 
 #include "tcp/pki_certificate.h"
+#include "tcp/tls_files.h"
 
 #define PKI_CA_CERT "ca-cert.pem"
 #define PKI_CA_KEY  "ca-key.pem"
@@ -15,10 +16,8 @@ struct pki_authority {
     bool made;
     char name[GODWIT_PKI_NAME_TEXT];
     int64_t from, until; /* what it signs is valid within */
-    char *pem;           /* read: ca-cert.pem as it stands, for it may be a bundle; NULL: made */
-    size_t pem_size;
-    char *crl; /* read: its list of revoked certificates; NULL: none */
-    size_t crl_size;
+    struct tls_file pem; /* read: ca-cert.pem as it stands, for it may be a bundle; without data: made */
+    struct tls_file crl; /* read: its list of revoked certificates; without data: none */
 };
 
 /* Freed by the caller, also after a failure. */

@@ -18,7 +18,7 @@ enum { CRL_VERSION = 2, SERIAL_MAX = 64, KEY_ID_MAX = 64, NUMBER_MAX = 21 };
 static enum godwit_err read_list(const struct pki_authority *authority, const char *directory, gnutls_x509_crl_t list,
                                  struct godwit_error *error)
 {
-    gnutls_datum_t pem = {(unsigned char *)authority->crl, (unsigned)authority->crl_size};
+    gnutls_datum_t pem = {authority->crl.data, (unsigned)authority->crl.size};
     unsigned status = 0;
     int rc = gnutls_x509_crl_import(list, &pem, GNUTLS_X509_FMT_PEM);
     if (rc < 0)
@@ -35,15 +35,14 @@ static enum godwit_err read_list(const struct pki_authority *authority, const ch
 static enum godwit_err read_revoked(const struct pki_authority *authority, const char *path, gnutls_x509_crt_t revoked,
                                     struct godwit_error *error)
 {
-    char *text = NULL;
-    size_t size = 0;
-    enum godwit_err err = pki_files_read(NULL, path, PKI_PUBLIC, &text, &size, error);
+    struct tls_file file;
+    enum godwit_err err = tls_file_read(&file, NULL, path, TLS_FILE_PUBLIC, error);
+    gnutls_datum_t pem = {file.data, (unsigned)file.size};
+    unsigned status = 0;
+    int rc = err ? 0 : gnutls_x509_crt_import(revoked, &pem, GNUTLS_X509_FMT_PEM);
+    tls_file_release(&file);
     if (err)
         return err;
-    gnutls_datum_t pem = {(unsigned char *)text, (unsigned)size};
-    unsigned status = 0;
-    int rc = gnutls_x509_crt_import(revoked, &pem, GNUTLS_X509_FMT_PEM);
-    pki_files_forget(text, size);
     if (rc < 0)
         return error_set(error, GODWIT_ERR_INVALID, "%s is no certificate in PEM form: %s", path, gnutls_strerror(rc));
     unsigned flags = GNUTLS_VERIFY_DISABLE_TIME_CHECKS | GNUTLS_VERIFY_DISABLE_CRL_CHECKS;
@@ -140,7 +139,7 @@ enum godwit_err pki_crl_stage(const struct pki_authority *authority, const char 
         rc = gnutls_x509_crt_init(&revoked);
     if (rc >= 0)
         err = read_revoked(authority, certificate, revoked, error);
-    if (rc >= 0 && !err && authority->crl)
+    if (rc >= 0 && !err && authority->crl.data)
         err = read_list(authority, files->directory, list, error);
     if (rc >= 0 && !err)
         rc = extend(authority, revoked, now, list);

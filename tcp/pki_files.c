@@ -12,7 +12,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,9 +19,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tcp/tls_files.h"
 #include "transport/error.h"
-
-enum { READ_MAX = 256 * 1024 }; /* a bundle of authorities is some KiB */
 
 static void partial_name(const char *name, char text[64])
 {
@@ -49,21 +47,10 @@ enum godwit_err pki_files_open(struct pki_files *files, const char *directory, s
     return GODWIT_OK;
 }
 
-static char *join(const char *directory, const char *name)
-{
-    char *path = NULL;
-    if (!directory)
-        return strdup(name);
-    return asprintf(&path, "%s/%s", directory, name) < 0 ? NULL : path;
-}
-
 bool pki_files_exist(const char *directory, const char *name)
 {
-    struct stat status;
-    char *path = join(directory, name);
-    bool absent = path && lstat(path, &status) && errno == ENOENT;
-    free(path);
-    return !absent;
+    bool there = true;
+    return tls_file_exists(directory, name, &there, NULL) || there;
 }
 
 static int write_all(int fd, const char *data, size_t size)
@@ -174,72 +161,4 @@ void pki_files_close(struct pki_files *files)
         close(files->fd);
     if (!files->published && files->made)
         (void)rmdir(files->directory);
-}
-
-static enum godwit_err judge(const char *path, const struct stat *status, enum pki_secrecy secrecy,
-                             struct godwit_error *error)
-{
-    if (!S_ISREG(status->st_mode))
-        return error_set(error, GODWIT_ERR_INVALID, "%s is not a regular file", path);
-    if (secrecy == PKI_SECRET && status->st_mode & (S_IRGRP | S_IWGRP | S_IROTH | S_IWOTH))
-        return error_set(error, GODWIT_ERR_INVALID,
-                         "others than its owner may read or change %s (mode %04o): chmod 600 it", path,
-                         (unsigned)(status->st_mode & 07777));
-    if (status->st_size > READ_MAX)
-        return error_set(error, GODWIT_ERR_INVALID, "%s has %" PRIdMAX " bytes: that is no PEM file of ours", path,
-                         (intmax_t)status->st_size);
-    return GODWIT_OK;
-}
-
-/* A file that became shorter in between is read as far as it goes: the PEM parser judges what it holds. */
-static enum godwit_err read_all(int fd, const char *path, size_t most, char **data, size_t *size,
-                                struct godwit_error *error)
-{
-    char *buffer = malloc(most + 1);
-    if (!buffer)
-        return error_set(error, GODWIT_ERR_NO_MEMORY, "no memory to read %s", path);
-    size_t used = 0;
-    ssize_t n = 0;
-    while (used < most && (n = read(fd, buffer + used, most - used)) != 0) {
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0) {
-            int cause = errno;
-            pki_files_forget(buffer, used);
-            return error_set_sys(error, GODWIT_ERR_SYSTEM, cause, "cannot read %s", path);
-        }
-        used += (size_t)n;
-    }
-    buffer[used] = '\0';
-    *data = buffer;
-    *size = used;
-    return GODWIT_OK;
-}
-
-enum godwit_err pki_files_read(const char *directory, const char *name, enum pki_secrecy secrecy, char **data,
-                               size_t *size, struct godwit_error *error)
-{
-    char *path = join(directory, name);
-    if (!path)
-        return error_set(error, GODWIT_ERR_NO_MEMORY, "no memory for the name of %s", name);
-    enum godwit_err err;
-    struct stat status;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO is refused, not waited for */
-    if (fd < 0 || fstat(fd, &status))
-        err = error_set_sys(error, GODWIT_ERR_INVALID, errno, "cannot read %s", path);
-    else
-        err = judge(path, &status, secrecy, error);
-    if (!err)
-        err = read_all(fd, path, (size_t)status.st_size, data, size, error);
-    if (fd >= 0)
-        close(fd);
-    free(path);
-    return err;
-}
-
-void pki_files_forget(char *data, size_t size)
-{
-    if (data)
-        explicit_bzero(data, size);
-    free(data);
 }

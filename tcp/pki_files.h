@@ -1,4 +1,4 @@
-/* Private to tcp/: several files that come into being together or not at all; and reading one back. */
+/* Private to tcp/: several files that come into being together or not at all. */
 #ifndef TCP_PKI_FILES_H
 #define TCP_PKI_FILES_H
 
@@ -42,15 +42,5 @@ enum godwit_err pki_files_replace(struct pki_files *files, struct godwit_error *
 
 /* Unless all was published, removes what was made. */
 void pki_files_close(struct pki_files *files);
-
-/*
- * Reads a whole PEM file, directory/name, or name where directory is NULL; the caller gives it back with
- * pki_files_forget(). INVALID when it is missing, unreasonably large, or secret and yet open to others than its owner.
- */
-enum godwit_err pki_files_read(const char *directory, const char *name, enum pki_secrecy secrecy, char **data,
-                               size_t *size, struct godwit_error *error);
-
-/* Overwrites and frees. NULL allowed. */
-void pki_files_forget(char *data, size_t size);
 
 #endif

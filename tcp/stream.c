@@ -129,6 +129,7 @@ static void advance(struct msghdr *msg, size_t n)
 {
     while (msg->msg_iovlen && n >= msg->msg_iov->iov_len) {
         n -= msg->msg_iov->iov_len;
+        msg->msg_iov->iov_len = 0;
         msg->msg_iov++;
         msg->msg_iovlen--;
     }

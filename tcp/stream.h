@@ -18,6 +18,7 @@ enum godwit_err stream_new(int fd, const struct channel_ops *ops, const char *na
 
 enum godwit_err stream_send(struct channel *channel, const void *head, size_t head_size, const struct iovec *payload,
                             unsigned count, int timeout_ms);
+/* Beyond the contract: when it fails, iov's lengths are what has not come. */
 enum godwit_err stream_recv(struct channel *channel, struct iovec *iov, unsigned count, int timeout_ms);
 enum godwit_err stream_recv_some(struct channel *channel, void *buffer, size_t size, int timeout_ms, size_t *got);
 void stream_shutdown(struct channel *channel);

@@ -21,11 +21,7 @@
 #include "transport/clock.h"
 #include "transport/error.h"
 
-/*
- * AES-GCM may protect 2^24.5 full records with one key (RFC 8446 §5.5); half of 2^24 is renewed in good time. The pause
- * is for GnuTLS on the other side, which takes more than 8 renewals a second for an attack.
- */
-#define RENEW_BYTES (UINT64_C(1) << 23 << 14)
+/* The pause is for GnuTLS on the other side, which takes more than 8 renewals a second for an attack. */
 enum { RENEW_PAUSE_MS = 150 };
 
 /* Of the record at the front of `in`, once its header is there. One that is too long ends where what was read ends:
@@ -119,6 +115,16 @@ static enum godwit_err broken(struct tls_channel *channel, int rc)
     return err;
 }
 
+/* What a failure means once a part of the message has passed. */
+static enum godwit_err after_part(enum godwit_err err, bool moved)
+{
+    if (moved && err == GODWIT_ERR_TIMEOUT)
+        return GODWIT_ERR_STALLED;
+    if (moved && err == GODWIT_ERR_PEER_CLOSED)
+        return GODWIT_ERR_RESET;
+    return err;
+}
+
 /* ---- sending ---- */
 
 /* One record, or several for a peer that wants them shorter (RFC 8449: of 64 bytes at least). Under the lock. */
@@ -129,16 +135,22 @@ static enum godwit_err put_record(struct tls_channel *channel, const uint8_t *pl
         ssize_t rc = gnutls_record_send(channel->session, plain, size);
         if (rc < 0)
             return broken(channel, (int)rc);
+        channel->sent_records++;
         plain += rc;
         size -= (size_t)rc;
     }
     return GODWIT_OK;
 }
 
+uint64_t tls_channel_key_bytes(const struct tls_channel *channel)
+{
+    return channel->tls->renew_bytes ? channel->tls->renew_bytes : (uint64_t)TLS_KEY_RECORDS * TLS_PLAIN_MAX;
+}
+
 static bool renewal_due(const struct tls_channel *channel)
 {
-    uint64_t limit = channel->tls->renew_bytes ? channel->tls->renew_bytes : RENEW_BYTES;
-    return channel->sent_bytes >= limit && clock_now_ms() - channel->renewed_ms >= RENEW_PAUSE_MS;
+    bool worn = channel->sent_records >= TLS_KEY_RECORDS || channel->sent_bytes >= tls_channel_key_bytes(channel);
+    return worn && clock_now_ms() - channel->renewed_ms >= RENEW_PAUSE_MS;
 }
 
 /* Under the lock. */
@@ -149,7 +161,7 @@ static enum godwit_err renew(struct tls_channel *channel)
     int rc = gnutls_session_key_update(channel->session, 0);
     if (rc < 0)
         return broken(channel, rc);
-    channel->sent_bytes = 0;
+    channel->sent_bytes = channel->sent_records = 0;
     channel->renewed_ms = clock_now_ms();
     return GODWIT_OK;
 }
@@ -162,6 +174,7 @@ static enum godwit_err make_room(struct tls_channel *channel, int timeout_ms)
     pthread_mutex_unlock(&channel->lock);
     enum godwit_err err = tls_channel_flush_out(channel, timeout_ms);
     pthread_mutex_lock(&channel->lock);
+    channel->part_left |= !err;
     return err ? err : renew(channel);
 }
 
@@ -203,6 +216,7 @@ static enum godwit_err send_records(struct tls_channel *channel, const void *hea
 {
     if (channel->base.security.kernel)
         return channel_send(channel->base.wrapped, head, head_size, payload, count, timeout_ms);
+    channel->part_left = false;
     pthread_mutex_lock(&channel->lock);
     enum godwit_err err = renew(channel);
     if (!err)
@@ -212,7 +226,7 @@ static enum godwit_err send_records(struct tls_channel *channel, const void *hea
     if (!err)
         err = put_plain(channel, timeout_ms);
     pthread_mutex_unlock(&channel->lock);
-    return err ? err : tls_channel_flush_out(channel, timeout_ms);
+    return after_part(err ? err : tls_channel_flush_out(channel, timeout_ms), channel->part_left);
 }
 
 static enum godwit_err tls_send(struct channel *base, const void *head, size_t head_size, const struct iovec *payload,
@@ -269,16 +283,6 @@ static enum godwit_err receive(struct tls_channel *channel, void *buffer, size_t
                 return err;
         }
     }
-}
-
-/* What a failure means once a part of the message has passed. */
-static enum godwit_err after_part(enum godwit_err err, bool moved)
-{
-    if (moved && err == GODWIT_ERR_TIMEOUT)
-        return GODWIT_ERR_STALLED;
-    if (moved && err == GODWIT_ERR_PEER_CLOSED)
-        return GODWIT_ERR_RESET;
-    return err;
 }
 
 static enum godwit_err hear(struct tls_channel *channel, enum godwit_err err)
@@ -374,8 +378,9 @@ static const struct channel_ops tls_channel_ops = {
 
 static enum godwit_err session_start(struct tls_channel *channel, struct godwit_error *error)
 {
-    /* No tickets: nothing is resumed, and they would be records that come at any time. */
-    unsigned flags = GNUTLS_NONBLOCK | GNUTLS_NO_TICKETS | GNUTLS_NO_SIGNAL;
+    /* No tickets: nothing is resumed, and they would be records that come at any time. No new keys by GnuTLS's own
+     * counting: there are peers that cannot follow them. */
+    unsigned flags = GNUTLS_NONBLOCK | GNUTLS_NO_TICKETS | GNUTLS_NO_AUTO_REKEY | GNUTLS_NO_SIGNAL;
     flags |= channel->tls->side == TLS_SERVER ? GNUTLS_SERVER : GNUTLS_CLIENT;
     int rc = gnutls_init(&channel->session, flags);
     if (rc < 0)

@@ -9,8 +9,8 @@
  * tls_verdict.c has the words.
  *
  * Failure modes, each one error that names the file, the cause and the remedy: nothing usable in the directory, or both
- * kinds; a file that is missing, unreadable or no PEM; a key that others than its owner may read; a key that does not
- * belong to its certificate; a certificate that is expired, not valid yet, made for another purpose, not signed by the
+ * kinds; a file that is missing, unreadable or no PEM, or that anybody may change; a key that others than its owner may
+ * read; a key that does not belong to its certificate; a certificate that is expired, not valid yet, made for another purpose, not signed by the
  * authority, or revoked; a list of revoked certificates that is out of date or another authority's; a user that keys.psk
  * does not have; a tls-priority or tls-authz that cannot be used.
  */

@@ -72,6 +72,10 @@ static enum godwit_err judge(const char *path, int fd, enum tls_file_secrecy sec
                          "%.160s holds a secret and others than its owner may read or change it (mode %04o): "
                          "chmod 600 %.160s",
                          path, (unsigned)status.st_mode & 07777, path);
+    if (status.st_mode & S_IWOTH)
+        return error_set(error, GODWIT_ERR_INVALID,
+                         "anybody may change %.160s, and so who is trusted (mode %04o): chmod o-w %.160s", path,
+                         (unsigned)status.st_mode & 07777, path);
     if (status.st_size == 0)
         return error_set(error, GODWIT_ERR_INVALID, "%.256s is empty", path);
     if (status.st_size > TLS_FILE_MAX)

@@ -1,6 +1,7 @@
 /*
  * Private to tcp/: reading a file of credentials whole. The judgement is about the file itself, not about what it says:
- * it is there, it is a plain file with something in it, and, if it is secret, nobody but its owner may read or change it.
+ * it is there, it is a plain file with something in it, which not everybody may change, and, if it is secret, nobody but
+ * its owner may read or change it.
  */
 #ifndef TCP_TLS_FILES_H
 #define TCP_TLS_FILES_H

@@ -161,21 +161,22 @@ static enum godwit_err offer_protocols(struct tls_channel *channel, struct godwi
                   : GODWIT_OK;
 }
 
-/* GnuTLS's "mandatory" is about peers that offer other protocols. One that offers none at all is no godwit either. */
-static enum godwit_err demand_protocol(const struct handshake *handshake, struct godwit_error *error)
+/* GnuTLS takes a protocol that it was told is mandatory as such only from a peer that names any. */
+static enum godwit_err choose_protocol(const struct handshake *handshake, struct godwit_error *error)
 {
+    struct tls_channel *channel = handshake->channel;
     gnutls_datum_t chosen;
-    if (gnutls_alpn_get_selected_protocol(handshake->channel->session, &chosen) == GNUTLS_E_SUCCESS)
-        return GODWIT_OK;
-    return give_up(handshake, GNUTLS_E_NO_APPLICATION_PROTOCOL, error);
+    if (gnutls_alpn_get_selected_protocol(channel->session, &chosen) < 0)
+        return give_up(handshake, GNUTLS_E_NO_APPLICATION_PROTOCOL, error);
+    channel->fixed_keys = chosen.size == sizeof fixed - 1 ||
+                          gnutls_protocol_get_version(channel->session) != GNUTLS_TLS1_3;
+    if (channel->fixed_keys)
+        channel->base.limits.lifetime = tls_channel_key_bytes(channel);
+    return GODWIT_OK;
 }
 
 static void note_security(struct tls_channel *channel)
 {
-    gnutls_datum_t chosen = {0};
-    gnutls_alpn_get_selected_protocol(channel->session, &chosen);
-    channel->fixed_keys = chosen.size == sizeof fixed - 1 ||
-                          gnutls_protocol_get_version(channel->session) != GNUTLS_TLS1_3;
     struct channel_security *security = &channel->base.security;
     const char *version = gnutls_protocol_get_name(gnutls_protocol_get_version(channel->session));
     const char *cipher = gnutls_cipher_get_name(gnutls_cipher_get(channel->session));
@@ -187,7 +188,9 @@ static void note_security(struct tls_channel *channel)
 enum godwit_err tls_handshake(struct tls_channel *channel, int timeout_ms, const atomic_bool *cancel,
                               struct godwit_error *error)
 {
-    struct handshake handshake = {channel, clock_now_ms() + (uint64_t)timeout_ms, timeout_ms, cancel};
+    struct handshake handshake = {channel, UINT64_MAX, timeout_ms, cancel};
+    if (timeout_ms != CHANNEL_FOREVER)
+        handshake.deadline_ms = clock_now_ms() + (uint64_t)timeout_ms;
     pthread_mutex_lock(&channel->sending);
     gnutls_session_set_verify_function(channel->session, judge);
     enum godwit_err err = offer_protocols(channel, error);
@@ -196,7 +199,7 @@ enum godwit_err tls_handshake(struct tls_channel *channel, int timeout_ms, const
     if (!err)
         err = judge_the_rest(&handshake, error);
     if (!err)
-        err = demand_protocol(&handshake, error);
+        err = choose_protocol(&handshake, error);
     if (!err) {
         note_security(channel);
         err = tls_kernel_take(channel, error);

@@ -127,7 +127,8 @@ enum godwit_err tls_kernel_take(struct tls_channel *channel, struct godwit_error
 /* What the record says that the plain call stumbled over. */
 static enum godwit_err read_control(struct tls_channel *channel, enum godwit_err err)
 {
-    unsigned char body[64] = {0}, type[CMSG_SPACE(1)];
+    unsigned char body[64] = {0};
+    _Alignas(struct cmsghdr) unsigned char type[CMSG_SPACE(1)];
     struct iovec iov = {body, sizeof body};
     struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = type, .msg_controllen = sizeof type};
     ssize_t n = recvmsg(stream_socket(channel->base.wrapped), &msg, MSG_DONTWAIT);
@@ -169,7 +170,8 @@ enum godwit_err tls_kernel_recv(struct tls_channel *channel, struct iovec *iov, 
 
 void tls_kernel_bye(struct tls_channel *channel)
 {
-    unsigned char body[2] = {ALERT_WARNING, CLOSE_NOTIFY}, control[CMSG_SPACE(1)] = {0};
+    unsigned char body[2] = {ALERT_WARNING, CLOSE_NOTIFY};
+    _Alignas(struct cmsghdr) unsigned char control[CMSG_SPACE(1)] = {0};
     struct iovec iov = {body, sizeof body};
     struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
     struct cmsghdr *header = CMSG_FIRSTHDR(&msg);

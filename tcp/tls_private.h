@@ -15,6 +15,7 @@ enum {
     TLS_RECORD_MAX = TLS_HEADER + TLS_PLAIN_MAX + 2048, /* as it travels; TLS 1.2 allows the most, §6.2.3 */
     TLS_BATCH = 8 * (TLS_HEADER + TLS_PLAIN_MAX + 256), /* records that leave in one call */
     TLS_READ_AHEAD = 8 * TLS_RECORD_MAX,
+    TLS_KEY_RECORDS = 1 << 23, /* by one key, in good time: AES-GCM may protect 2^24.5 full ones (RFC 8446 §5.5) */
 };
 
 struct tls {
@@ -22,7 +23,7 @@ struct tls {
     struct transport_ops ops;   /* not a const table: it has the scheme of what it wraps */
     const struct transport *inner;
     enum tls_side side;
-    bool kernel; /* wanted, and turned on in GnuTLS's configuration */
+    bool kernel; /* wanted, turned on in GnuTLS's configuration, and for sockets that can */
     uint64_t renew_bytes;
     struct tls_credentials *credentials;
 };
@@ -52,7 +53,8 @@ struct tls_channel {
     /* sending thread */
     uint8_t *plain; /* TLS_PLAIN_MAX: small pieces on their way into one record */
     size_t plain_size;
-    uint64_t sent_bytes;  /* by these keys */
+    bool part_left; /* of the message that is being sent */
+    uint64_t sent_bytes, sent_records; /* by these keys */
     uint64_t renewed_ms;
     enum godwit_err broken; /* what every later send says */
 
@@ -79,6 +81,8 @@ enum godwit_err tls_channel_fill_in(struct tls_channel *channel, size_t most, in
 /* Bytes that the record at the front of `in` still lacks; 0: it is whole. */
 size_t tls_channel_lacks(const struct tls_channel *channel);
 
+/* How many bytes one direction's keys are good for. */
+uint64_t tls_channel_key_bytes(const struct tls_channel *channel);
 /* The stream ended without the peer's goodbye. */
 enum godwit_err tls_cut_off(struct tls_channel *channel);
 

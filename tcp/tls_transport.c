@@ -4,6 +4,7 @@
  * nobody who dawdles holds up the next.
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "tcp/tls_private.h"
 #include "transport/clock.h"
@@ -103,7 +104,7 @@ enum godwit_err tls_load(const struct tls_config *config, enum tls_side side, co
                 .domain = transport_domain_unsupported},
         .inner = inner,
         .side = side,
-        .kernel = config->kernel && tls_kernel_configured(),
+        .kernel = config->kernel && !strcmp(transport_scheme(inner), "tcp") && tls_kernel_configured(),
         .renew_bytes = config->renew_bytes,
     };
     tls->transport = (struct transport){.ops = &tls->ops, .context = tls};

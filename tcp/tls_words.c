@@ -1,6 +1,6 @@
 /*
  * What GnuTLS and the peer's alerts say, in words that an operator can act on. The certificates of the peer have words
- * of their own (tls_credentials.c); here stands what the two sides could not agree on, and what a refusal by the other
+ * of their own (tls_verdict.c); here stands what the two sides could not agree on, and what a refusal by the other
  * side means for this one.
  */
 #include "tcp/tls_private.h"

@@ -56,6 +56,7 @@ struct channel_limits {
     uint64_t max_put;     /* bytes of one put, 0 where not one-sided */
     uint32_t put_align;   /* offsets and lengths of puts are multiples of this, 1 where free */
     bool one_sided;
+    uint64_t lifetime;    /* bytes sent after which another connection should take its place; 0: none need to */
 };
 
 /*

@@ -240,6 +240,7 @@ struct loop_net *loop_net_new(uint64_t seed)
     net->random = seed;
     LIST_INIT(&net->listeners);
     LIST_INIT(&net->regions);
+    LIST_INIT(&net->past_regions);
     pthread_mutex_init(&net->lock, NULL);
     pthread_cond_init(&net->changed, NULL);
     pthread_rwlock_init(&net->regions_lock, NULL);
@@ -257,6 +258,10 @@ void loop_net_free(struct loop_net *net)
         return;
     assert(LIST_EMPTY(&net->listeners) && "a listener outlives its net");
     assert(LIST_EMPTY(&net->regions) && "a registration outlives its net");
+    for (struct loop_region *region; (region = LIST_FIRST(&net->past_regions));) {
+        LIST_REMOVE(region, link);
+        free(region);
+    }
     pthread_rwlock_destroy(&net->regions_lock);
     pthread_cond_destroy(&net->changed);
     pthread_mutex_destroy(&net->lock);

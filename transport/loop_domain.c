@@ -18,7 +18,7 @@ struct loop_domain {
 
 struct loop_mr {
     struct mr base;
-    struct loop_region *region; /* owned */
+    struct loop_region *region; /* the net's */
 };
 
 static struct loop_net *net_of(const struct domain *domain)
@@ -27,10 +27,10 @@ static struct loop_net *net_of(const struct domain *domain)
 }
 
 /* Caller holds regions_lock. */
-static struct loop_region *region_find(const struct loop_net *net, uint64_t key)
+static struct loop_region *region_find(const struct loop_regions *regions, uint64_t key)
 {
     struct loop_region *region;
-    LIST_FOREACH (region, &net->regions, link) {
+    LIST_FOREACH (region, regions, link) {
         if (region->key == key)
             return region;
     }
@@ -40,7 +40,7 @@ static struct loop_region *region_find(const struct loop_net *net, uint64_t key)
 static uint8_t *region_at(const struct loop_net *net, uint64_t key, enum region_access access, uint64_t offset,
                           uint64_t size)
 {
-    struct loop_region *region = region_find(net, key);
+    struct loop_region *region = region_find(&net->regions, key);
     if (!region || region->access != access || offset > region->size || size > region->size - offset)
         return NULL;
     return region->addr + offset;
@@ -95,8 +95,8 @@ static void loop_mr_free(struct mr *base)
     struct loop_net *net = net_of(base->domain);
     pthread_rwlock_wrlock(&net->regions_lock);
     LIST_REMOVE(mr->region, link);
+    LIST_INSERT_HEAD(&net->past_regions, mr->region, link);
     pthread_rwlock_unlock(&net->regions_lock);
-    free(mr->region);
     free(mr);
 }
 
@@ -121,7 +121,9 @@ static enum godwit_err loop_import(struct domain *domain, const struct region_ke
         return error_set(error, GODWIT_ERR_NO_MEMORY, "no memory to import a region");
 
     pthread_rwlock_rdlock(&net->regions_lock);
-    const struct loop_region *region = region_find(net, number);
+    const struct loop_region *region = region_find(&net->regions, number);
+    if (!region) /* gone while its key was on its way: that shows when it is used, as with a device */
+        region = region_find(&net->past_regions, number);
     bool known = key->size == KEY_SIZE && region && region->size == size &&
                  (region->access == REGION_REMOTE_WRITE || region->access == REGION_REMOTE_READ);
     if (known)

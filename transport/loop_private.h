@@ -17,6 +17,8 @@ struct loop_region {
     enum region_access access;
 };
 
+LIST_HEAD(loop_regions, loop_region);
+
 struct loop_listener;
 
 struct loop_net {
@@ -30,7 +32,7 @@ struct loop_net {
     /* Held to read while a peer's memory is touched, to write when it is revoked: mr_free waits for the last touch.
      * Taken inside the lock of a link, never the other way round. */
     pthread_rwlock_t regions_lock;
-    LIST_HEAD(, loop_region) regions;
+    struct loop_regions regions, past_regions; /* what is registered, and what was */
 };
 
 struct loop_remote {

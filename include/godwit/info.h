@@ -41,6 +41,7 @@ struct godwit_channel_info {
     uint64_t normal, duplicate; /* pages, zero pages */
     uint64_t packets;       /* data records */
     uint64_t busy_ns;       /* time not spent waiting for work, for the rate limit or for keys */
+    uint64_t replacements;  /* connections that took the place of the one before */
     char device[GODWIT_DEVICE_MAX + 1]; /* that carries it, such as "mlx5_0"; "" where there is none */
     uint32_t queue_pair;                /* its number on this side; 0 where there is none */
     char tls_version[8];                /* "TLS1.3"; "" where pages are not encrypted */

@@ -17,7 +17,11 @@
 
 GODWIT_BEGIN
 
-/* Events, under QEMU's names; called from a thread of the library, which waits for the return: be brief. */
+/*
+ * Events, under QEMU's names; called from a thread of the library, which waits for the return: be brief. A destination
+ * warns of connections that it turned away from the threads that did so, at any time between listen and free, and so
+ * perhaps while another event is being delivered.
+ */
 enum godwit_event_kind {
     GODWIT_EVENT_MIGRATION,      /* status changed: value is an enum godwit_status */
     GODWIT_EVENT_MIGRATION_PASS, /* a dirty bitmap sync: value is the pass, from 1 */

@@ -11,8 +11,8 @@ TRACKERS = ["scan", "fault"]
 FAULTS = ["drop-dirty-bit", "swap-pages", "stale-page", "lose-extent", "old-device-state"]
 RAM_KEYS = {"transferred", "remaining", "total", "duplicate", "normal", "normal-bytes", "dirty-pages-rate", "mbps",
             "pages-per-second", "dirty-sync-count", "page-size", "multifd-bytes", "precopy-bytes", "downtime-bytes"}
-CHANNEL_KEYS = {"id", "bytes", "inline-bytes", "placed-bytes", "normal", "duplicate", "packets", "busy-share", "device",
-                "queue-pair", "tls-version", "tls-cipher", "tls-kernel"}
+CHANNEL_KEYS = {"id", "bytes", "inline-bytes", "placed-bytes", "normal", "duplicate", "packets", "busy-share",
+                "replacements", "device", "queue-pair", "tls-version", "tls-cipher", "tls-kernel"}
 
 
 def proves_a_good_migration(t):

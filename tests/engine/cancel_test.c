@@ -62,16 +62,14 @@ static void run_row(struct scene *scene, struct row *row)
     scene_run(scene);
 }
 
-/* Cancels of the destination reach the source in its words, with two exceptions. */
+/* Cancels of the destination reach the source in its words, unless it was over before we came. */
 static bool told_of_cancel(const struct scene *scene, const struct row *row)
 {
     if (scene->source_err == GODWIT_ERR_CANCELLED)
         return true;
     if (row->canceller == CANCEL_SOURCE)
         return false;
-    /* It was over before we came; or its regions are gone before we look at their keys, which only a loop can tell. */
-    return scene->source_err == GODWIT_ERR_BUSY ||
-           (row->net == SCENE_LOOP && strstr(scene->source_error.text, "names no region") != NULL);
+    return scene->source_err == GODWIT_ERR_BUSY;
 }
 
 static struct row rows[128];

@@ -15,6 +15,7 @@ struct row {
     enum scene_net net;
     enum where where;
     unsigned connection; /* of the source, in the order of making: 0 the control connection, then data */
+    bool worn;           /* data connections are replaced often: from 3 on it is such a one */
 };
 
 struct ends {
@@ -26,6 +27,11 @@ static void run_once(const struct row *row, uint64_t n, struct ends *ends)
     struct scene scene;
     scene_init(&scene, row->net, n, 1);
     scene_hurry(&scene);
+    if (row->worn) {
+        scene_set_source(&scene, "x-channel-lifetime", "64K");
+        scene_set_source(&scene, "max-bandwidth",
+                         "50M"); /* many small batches, each of which may ask for a connection */
+    }
     scene.only = row->connection;
     *(row->where == CUT_SENT       ? &scene.plan.cut_sent
       : row->where == CUT_RECEIVED ? &scene.plan.cut_received
@@ -49,17 +55,21 @@ static uint64_t next_of(uint64_t n, bool dense)
     return n < 64 ? n + 9 : n + n / 6;
 }
 
-static struct row rows[16];
+static struct row rows[20];
 
 ParameterizedTestParameters(cut, anywhere_leaves_exactly_one_side_with_the_guest)
 {
     size_t count = 0;
     for (unsigned connection = 0; connection < 3; connection++) {
-        rows[count++] = (struct row){SCENE_LOOP, CUT_SENT, connection};
-        rows[count++] = (struct row){SCENE_UNIX, CUT_SENT, connection};
-        rows[count++] = (struct row){SCENE_LOOP, CUT_RECEIVED, connection};
+        rows[count++] = (struct row){SCENE_LOOP, CUT_SENT, connection, false};
+        rows[count++] = (struct row){SCENE_UNIX, CUT_SENT, connection, false};
+        rows[count++] = (struct row){SCENE_LOOP, CUT_RECEIVED, connection, false};
     }
-    rows[count++] = (struct row){SCENE_TCP, CUT_RECEIVED, 0};
+    rows[count++] = (struct row){SCENE_TCP, CUT_RECEIVED, 0, false};
+    for (unsigned connection = 2; connection < 4; connection++) {
+        rows[count++] = (struct row){SCENE_LOOP, CUT_SENT, connection, true};
+        rows[count++] = (struct row){SCENE_UNIX, CUT_SENT, connection, true};
+    }
     return cr_make_param_array(struct row, rows, count);
 }
 
@@ -82,7 +92,7 @@ ParameterizedTest(struct row *row, cut, anywhere_leaves_exactly_one_side_with_th
 Test(cut, a_flipped_bit_of_a_control_connection_is_found_out)
 {
     for (enum where where = FLIP_SENT; where <= FLIP_RECEIVED; where++) {
-        struct row row = {SCENE_LOOP, where, 0};
+        struct row row = {SCENE_LOOP, where, 0, false};
         struct ends ends = {0};
         for (uint64_t n = 3; n < 96 * 8; n += 101)
             run_once(&row, n, &ends);
@@ -94,7 +104,7 @@ Test(cut, a_flipped_bit_of_a_control_connection_is_found_out)
 
 Test(cut, a_flipped_bit_of_a_record_head_of_a_data_connection_is_found_out)
 {
-    struct row row = {SCENE_LOOP, FLIP_SENT, 1};
+    struct row row = {SCENE_LOOP, FLIP_SENT, 1, false};
     struct ends ends = {0};
     for (uint64_t n = 96 * 8 + 1; n < 128 * 8; n += 13)
         run_once(&row, n, &ends);

@@ -58,6 +58,22 @@ ParameterizedTest(unsigned *channels, planes, control_and_data_travel_by_differe
     cr_assert_eq(count_threads(), threads);
 }
 
+/* A name may have several addresses, and the destination listen at one of them. */
+Test(planes, data_goes_to_the_address_that_control_found)
+{
+    struct scene scene;
+    init(&scene, 2);
+    scene_open(&scene);
+    const char *port = strrchr(scene.uri, ':');
+    char uri[sizeof scene.uri];
+    snprintf(uri, sizeof uri, "tcp:localhost%s", port);
+    strcpy(scene.uri, uri);
+    scene_run(&scene);
+    expect_completed(&scene);
+    cr_assert_str_eq(scene.rdma.sought, "127.0.0.1");
+    scene_close(&scene);
+}
+
 Test(planes, one_destination_serves_one_migration_after_the_other)
 {
     struct scene scene;

@@ -172,6 +172,8 @@ static enum godwit_err tap_connect(void *context, const struct address *address,
                                    struct channel **out, struct godwit_error *error)
 {
     struct tap *tap = context;
+    if (tap->before_connect)
+        tap->before_connect(tap->opaque, cancel);
     if (atomic_load(&tap->refuse))
         return error_set(error, GODWIT_ERR_REFUSED, "nobody is there any more");
     struct tap_channel *self = calloc(1, sizeof *self);

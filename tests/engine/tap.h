@@ -44,6 +44,8 @@ struct tap {
     watch_fn *watch; /* of the domains made here; NULL: they are the inner transport's own */
     void *watch_opaque;
     void (*before_flush)(void *opaque, const struct hello *hello); /* may be NULL */
+    /* May be NULL. Connecting waits until it returns; *cancel is what ends the attempt. */
+    void (*before_connect)(void *opaque, const atomic_bool *cancel);
 };
 
 void tap_init(struct tap *tap, const struct transport *inner, tap_rule *rule, void *opaque);

@@ -68,8 +68,11 @@ def from_vector(name, kind, data):
         yield "packet", data
         yield "stream", b"\1" + data
         yield "stream", b"\3" + data
+        yield "stream", b"\7" + 2 * data
     elif kind == "channel":
         yield "stream", b"\0" + data
+    elif kind and kind.startswith("rdma "):
+        yield kind.removeprefix("rdma "), data
     elif kind in ("record", "control"):
         yield from from_record(name, data)
 
@@ -96,6 +99,10 @@ def written():
                  "zero-page-detection=multifd", "peer-timeout=99", "max-bandwidth=18446744073709551615", "none=1",
                  "downtime-limit=1e400s", "1KiB", "1kb", "=", "multifd-channels=00000000000000000000256"):
         yield "options", text.encode()
+    bare = lambda sent, credits, size=0: bytes([sent]) + struct.pack(">II", credits, size)
+    for frames in ([(32, 32), (32, 64)], [(20, 16), (30, 32), (0, 32, 1 << 31)], [(15, 16)], [(32, 15)], [(32, 33)],
+                   [(32, 32), (32, 31)], [(40, 16), (40, 48), (40, 64)]):
+        yield "frame", b"".join(bare(*frame) for frame in frames)
     yield "guest", b"\0" + clock(10, 1000, 500)
     yield "guest", b"\0" + clock(0, 0, 0)
     yield "guest", b"\0" + clock(1, 1 << 63, 0)

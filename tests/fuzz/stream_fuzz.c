@@ -1,7 +1,8 @@
 /*
  * A whole data channel: what a receiver thread does with one byte after another, into real memory. recv.c is included
  * for take_record(). CRCs of the records, and their sequence numbers and epochs where the first input byte says so, are
- * made right as the bytes are read. Pages outside of the blocks are guarded by AddressSanitizer or by the kernel.
+ * made right as the bytes are read. Another connection of the channel waits for its turn where the first byte says so;
+ * it carries the rest of the input. Pages outside of the blocks are guarded by AddressSanitizer or by the kernel.
  */
 #include "multifd/recv.c"
 
@@ -99,7 +100,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                             .epoch = 1,
                             .mend = (data[0] & 1) != 0};
     recv->config.placed = (data[0] & 2) != 0;
-    recv->receivers[0] = (struct receiver){.recv = recv, .channel = &script.base};
+    recv->receivers[0] = (struct receiver){
+        .recv = recv, .channel = &script.base, .successor = (data[0] & 4) != 0 ? &script.base : NULL};
     marked = 0;
     struct godwit_error error;
     while (take_record(&recv->receivers[0], &error) == GODWIT_OK)

@@ -34,7 +34,8 @@ class Capture:
     """What a proxy recorded, decoded. Raises Refused where it does not follow the document."""
 
     def __init__(self, connections):
-        control, *data = sorted(connections, key=lambda one: (one.from_source.data[12], one.from_source.data[14:16]))
+        control, *data = sorted(connections, key=lambda one: (one.from_source.data[12], one.from_source.data[14:16],
+                                                                   one.from_source.data[32:36]))
         self.greet(control)
         self.source, self.destination = decode.FromSource(), decode.FromDestination()
         self.control = control
@@ -47,11 +48,17 @@ class Capture:
         decode.check_accept(self.accept, self.offer)
         self.ram = [block["size"] // PAGE for block in self.offer["blocks"]]
         self.data = data
-        self.hellos = [self.greet(connection) for connection in data]
-        self.streams = [decode.DataStream(self.ram) for _ in data]
-        self.records = [[(at, stream.take(raw))
-                         for at, raw in cut(connection.from_source, HELLO_SIZE, decode.split_data)]
-                        for connection, stream in zip(data, self.streams)]
+        self.hellos, self.records = {}, []
+        self.streams = [decode.DataStream(self.ram) for _ in range(self.offer["channels"])]
+        for index, connection in enumerate(data):
+            hello = self.greet(connection)
+            decode.check_token(hello, self.hellos, self.accept)
+            self.hellos[index] = hello
+            stream = self.streams[hello["channel"]]
+            if hello["epoch"] > 0:
+                stream.next_connection()
+            self.records.append([(at, stream.take(raw))
+                                 for at, raw in cut(connection.from_source, HELLO_SIZE, decode.split_data)])
 
     @staticmethod
     def greet(connection):
@@ -112,11 +119,12 @@ def migrate(t, tool, scratch, *words, **hold):
         return None, b""
 
 
-def check_session(t, capture, channels):
+def check_session(t, capture, channels, replaced=False):
     t.ok(True, "the decoder reads every byte of every connection: lengths, checksums, sequences, epochs, order")
-    t.ok(len(capture.data) == channels, "as many data connections as were agreed on", [len(capture.data)])
-    tokens = [token["token"] for token in capture.accept["tokens"][:channels]]
-    t.ok([hello["token"] for hello in capture.hellos] == tokens, "each data hello shows its token")
+    first = [hello["channel"] for hello in capture.hellos.values() if hello["epoch"] == 0]
+    t.ok(first == list(range(channels)), "each data channel has a first connection, and each hello shows its token", first)
+    t.ok((len(capture.data) > channels) == replaced, "others take their place where that was asked for",
+         [len(capture.data)])
     beats = [any(record["name"] == "HEARTBEAT" for _, record in records)
              for records in (capture.from_source, capture.from_destination)]
     t.ok(all(beats), "both sides send heartbeats", [beats])
@@ -173,6 +181,16 @@ def a_migration_follows_the_document(t, tool, scratch):
         check_flight(t, capture)
 
 
+def connections_take_the_place_of_others(t, tool, scratch):
+    words = ["--ram", "16M", "--channels", "3", "--dirty-rate", "40M", "--pattern", "mixed", "--max-bandwidth", "100M",
+             "--x-channel-lifetime", "256K"]
+    capture, received = migrate(t, tool, scratch, *words)
+    if capture:
+        check_session(t, capture, 3, replaced=True)
+        check_pages(t, capture, received)
+        check_flight(t, capture)
+
+
 def one_channel_and_an_idle_guest(t, tool, scratch):
     capture, received = migrate(t, tool, scratch, "--ram", "4M", "--channels", "1", "--guest", "idle")
     if capture:
@@ -202,7 +220,7 @@ def holes_while_a_channel_lags(t, tool, scratch):
                 check_flight(t, capture)
 
 
-CASES = [a_migration_follows_the_document, one_channel_and_an_idle_guest, holes_while_a_channel_lags]
+CASES = [a_migration_follows_the_document, connections_take_the_place_of_others, one_channel_and_an_idle_guest, holes_while_a_channel_lags]
 
 
 class Named:

@@ -6,6 +6,8 @@
 Every structure is a table of (offset, size, field), the same that the document prints; golden.py compares the two.
 A decoder returns a dict or raises Refused with the code that section 10 of the document asks for.
 """
+import hmac
+import struct
 import sys
 import zlib
 
@@ -29,6 +31,9 @@ STREAMS_MAX, STREAM_MAX, STREAMS_TOTAL_MAX = 256, 256 << 20, 512 << 20
 EXTENTS_MAX, NORMAL_MAX, PAYLOAD_MAX = 512, 512, 512 * PAGE
 FEATURE_PLACED = 1
 FEATURES = {0: "PLACED", 1: "RDMA"}
+RDMA_MAGIC, RDMA_VERSION = b"GWRD", 1
+REFUSAL_TEXT_MAX = 140
+FRAME_DATA_MAX, FRAME_END = 65528, 1 << 31
 
 SOURCE, DESTINATION = "source", "destination"
 RECORDS = {  # number: (name, who sends it)
@@ -37,7 +42,7 @@ RECORDS = {  # number: (name, who sends it)
     9: ("LOADED", DESTINATION), 10: ("RUN", SOURCE), 11: ("RUNNING", DESTINATION), 12: ("BYE", SOURCE),
     13: ("OUTCOME_ASK", SOURCE), 14: ("OUTCOME", DESTINATION), 15: ("REGISTER", SOURCE),
 }
-DATA_RECORDS = {1: "PAGES", 2: "MARKER"}
+DATA_RECORDS = {1: "PAGES", 2: "MARKER", 3: "END"}
 FLAG_PLACED = 1
 EXTENT_KINDS = {1: "normal", 2: "zero"}
 OUTCOMES = {0: "unknown", 1: "running", 2: "never"}
@@ -49,6 +54,12 @@ ERRORS = {
     204: "SWITCHOVER_TIMEOUT", 205: "OUTCOME_UNKNOWN", 206: "NOT_RESUMED",
 }
 CODES = {name: code for code, name in ERRORS.items()}
+
+
+def next_token(token, session, role, channel, epoch):
+    """That of the connection `epoch`, from the token of the connection before (section 3.6)."""
+    text = b"godwit next token\0" + session + struct.pack(">BxHI", role, channel, epoch)
+    return hmac.new(token, text, "sha256").digest()
 
 
 class Refused(Exception):
@@ -94,7 +105,7 @@ LAYOUTS = {
     "rdma key": [(0, 4, "rkey"), (4, 8, "base"), (12, 8, "size")],
 }
 EMPTY = {"LOADED", "RUN", "RUNNING", "BYE", "OUTCOME_ASK"}
-BYTES = {"magic", "session", "token"}
+BYTES = {"magic", "session", "token", "ticket"}
 
 
 def fixed_size(name):
@@ -467,11 +478,11 @@ def data_sizes(head):
     fields = Cursor(head, "data record").fields("data record")
     if fields["type"] not in DATA_RECORDS or fields["flags"] & ~FLAG_PLACED:
         refuse(f"data record of type {fields['type']}, flags {fields['flags']:#x}")
-    marker = DATA_RECORDS[fields["type"]] == "MARKER"
+    bare = DATA_RECORDS[fields["type"]] != "PAGES"
     if fields["extents"] > EXTENTS_MAX or fields["payload"] > PAYLOAD_MAX:
         refuse("data record: sizes beyond their maxima")
-    if marker != (fields["extents"] == 0) or (marker and (fields["payload"] or fields["flags"])):
-        refuse("data record: a MARKER with content, or PAGES without")
+    if bare != (fields["extents"] == 0) or (bare and (fields["payload"] or fields["flags"])):
+        refuse("data record: a MARKER or an END with content, or PAGES without")
     return 16 * fields["extents"], fields["payload"]
 
 
@@ -504,18 +515,26 @@ def decode_data(data, ram, sequence=0, placed=False):
 
 
 class DataStream:
-    """The records of one data channel, in their order: sequence, epochs, markers."""
+    """The records of one data channel, in their order: sequence, epochs, markers. They go on over its connections."""
 
     def __init__(self, ram, placed=False):
-        self.ram, self.placed, self.sequence, self.marked = ram, placed, 0, 0
+        self.ram, self.placed, self.sequence, self.marked, self.ended = ram, placed, 0, 0, False
+
+    def next_connection(self):
+        if not self.ended:
+            refuse("records of a connection before the END of the one before")
+        self.ended = False
 
     def take(self, data):
+        if self.ended:
+            refuse("a record after END")
         record = decode_data(data, self.ram, self.sequence, self.placed)
         self.sequence += 1
         if record["epoch"] != self.marked + 1:
             refuse(f"{record['name']} of epoch {record['epoch']} after the marker of {self.marked}")
         if record["name"] == "MARKER":
             self.marked = record["epoch"]
+        self.ended = record["name"] == "END"
         return record
 
 
@@ -546,17 +565,74 @@ def split_data(data):
         refuse(f"the stream ends within a data record, {len(data) - at} bytes of it are there")
 
 
+# ---- section 13: what RDMA adds ----
+
+def decode_rdma_request(data):
+    """The private data of a request to connect."""
+    try:
+        request = Cursor(data, "request").fields("rdma request")
+    except Refused as refused:
+        refuse(refused.text, "NOT_ADMITTED")
+    if request["magic"] != RDMA_MAGIC or request["version"] != RDMA_VERSION:
+        refuse("a stranger's request", "NOT_ADMITTED")
+    return request
+
+
+def decode_rdma_refusal(data):
+    """The private data of a reject."""
+    try:
+        cursor = Cursor(data, "refusal")
+        refusal = cursor.fields("rdma refusal")
+        text = cursor.take(refusal["text size"])
+    except Refused as refused:
+        refuse(refused.text, "NOT_ADMITTED")
+    if refusal["magic"] != RDMA_MAGIC or refusal["code"] == 0 or len(text) > REFUSAL_TEXT_MAX \
+            or text[:1] in (b"", b"\0"):
+        refuse("a stranger's refusal", "NOT_ADMITTED")
+    refusal["text"] = text.split(b"\0")[0].decode("utf-8", "replace")
+    return refusal
+
+
+def decode_rdma_frame(data):
+    """One SEND, header and data."""
+    cursor = Cursor(data, "frame")
+    frame = cursor.fields("rdma frame")
+    frame["end"], frame["size"] = bool(frame["size"] & FRAME_END), frame["size"] & ~FRAME_END
+    if frame["size"] > FRAME_DATA_MAX or frame["size"] != cursor.left or (frame["end"] and frame["size"]):
+        refuse("malformed frame")
+    return frame
+
+
 # ---- golden vectors ----
+
+RDMA_DECODERS = {"rdma request": decode_rdma_request, "rdma refusal": decode_rdma_refusal,
+                 "rdma frame": decode_rdma_frame}
+
+
+def check_token(hello, before, accept):
+    """Of a data connection: the token of ACCEPT, or the one made of that of the connection before, among those in before."""
+    if ROLES[hello["role"]] != "data":
+        return
+    channel, epoch = hello["channel"], hello["epoch"]
+    token = accept["tokens"][channel]["token"]
+    for one in range(1, epoch + 1):
+        token = next_token(token, hello["session"], hello["role"], channel, one)
+    seen = [one["epoch"] for one in before.values() if (one["role"], one["channel"]) == (hello["role"], channel)]
+    if hello["token"] != token or seen != list(range(epoch)):
+        refuse(f"data channel {channel}: not the token of connection {epoch}, or not its turn", "NOT_ADMITTED")
+
 
 def decode_session(vector):
     """All messages of a session file in their order: (connection, sender, what it is, dict)."""
     source = FromSource()
     control = {SOURCE: source, DESTINATION: FromDestination(source)}
-    data, greeted = {}, {}
+    data, hellos, greeted = {}, {}, {}
     for connection, sender, raw in vector.parts:
         stage = greeted.get(connection, 0)
         if stage == 0:
             what, message = "hello", decode_hello(raw)
+            check_token(message, hellos, control[DESTINATION].accept)
+            hellos[connection] = message
         elif stage == 1:
             what, message = "answer", decode_answer(raw)
             check_answer(message)
@@ -568,7 +644,10 @@ def decode_session(vector):
         else:
             offer, accept = control[SOURCE].offer, control[DESTINATION].accept
             ram = [block["size"] // PAGE for block in offer["blocks"]]
-            stream = data.setdefault(connection, DataStream(ram, bool(accept["features"] & FEATURE_PLACED)))
+            hello = hellos[connection]
+            stream = data.setdefault(hello["channel"], DataStream(ram, bool(accept["features"] & FEATURE_PLACED)))
+            if stage == 2 and hello["epoch"] > 0:
+                stream.next_connection()
             message = stream.take(raw)
             what = message["name"]
         greeted[connection] = stage + 1
@@ -587,6 +666,8 @@ def decode_vector(vector):
         if "refused" not in vector.about:
             check_answer(answer)
         return [(kind, DESTINATION, kind, answer)]
+    if kind in RDMA_DECODERS:
+        return [("data", sender, kind, RDMA_DECODERS[kind](vector.data))]
     if kind == "record":
         record = decode_record(vector.data, vector.sequence, sender)
         if record["name"] == "OFFER":

@@ -207,6 +207,7 @@ def main(root):
     t.ok(len(good) >= 40 and len(bad) >= 100, "the vectors are there", [len(good), len(bad)])
     seen = {message[2] for path in good for message in check_good(t, path)}
     names = {name for name, _ in decode.RECORDS.values()} | set(decode.DATA_RECORDS.values()) | {"hello", "answer"}
+    names |= set(decode.RDMA_DECODERS)
     t.ok(names <= seen, "every message has a good vector", sorted(names - seen))
     for path in bad:
         check_bad(t, path)

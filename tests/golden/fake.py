@@ -32,9 +32,10 @@ def record(name, sequence, body=b""):
     return head + crc(head + body) + body
 
 
-def data_record(epoch, sequence, extents=(), content=b""):
-    """extents: (block, kind, pages, first); without any it is a MARKER."""
-    head = struct.pack(">HHIIHxxI8x", 1 if extents else 2, 0, epoch, sequence, len(extents), len(content))
+def data_record(epoch, sequence, extents=(), content=b"", bare="MARKER"):
+    """extents: (block, kind, pages, first); without any it is what `bare` names."""
+    number = next(number for number, name in decode.DATA_RECORDS.items() if name == ("PAGES" if extents else bare))
+    head = struct.pack(">HHIIHxxI8x", number, 0, epoch, sequence, len(extents), len(content))
     tail = b"".join(struct.pack(">HBxIQ", *extent) for extent in extents)
     return head + crc(head + tail) + tail + content
 
@@ -122,6 +123,21 @@ class FakeSource:
         self.data = self.connect(self.path)
         self.data.sendall(hello(self.session, role=1, token=self.tokens[0]["token"]))
         decode.check_answer(receive_answer(self.data))
+
+    def next_hello(self, channel=0, epoch=1):
+        token = self.tokens[channel]["token"]
+        for one in range(1, epoch + 1):
+            token = decode.next_token(token, self.session, 1, channel, one)
+        return hello(self.session, role=1, channel=channel, epoch=epoch, token=token)
+
+    def knock(self, epoch):
+        """The next connection of channel 0, or None, and the code of the answer."""
+        stream = connect(self.path)
+        stream.sendall(self.next_hello(epoch=epoch))
+        code = receive_answer(stream)["code"]
+        if code:
+            stream.close()
+        return (None if code else stream), decode.ERRORS[code]
 
     def send_memory(self, extents=((0, 2, 2, 1), (0, 1, 1, 0))):
         content = b"\x5a" * decode.PAGE * sum(pages for _, kind, pages, _ in extents if kind == 1)

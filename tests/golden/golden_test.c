@@ -14,6 +14,8 @@
 #include "engine/destination.h"
 #include "multifd/bitmap.h"
 #include "multifd/packet.h"
+#include "rdma/cm.h"
+#include "rdma/frame.h"
 #include "session/hello.h"
 #include "session/registration.h"
 #include "tests/golden/vector.h"
@@ -78,6 +80,7 @@ static enum godwit_err code_called(const char *name)
         {"PROTOCOL", GODWIT_ERR_PROTOCOL},
         {"MISMATCH", GODWIT_ERR_MISMATCH},
         {"NO_MEMORY", GODWIT_ERR_NO_MEMORY},
+        {"NOT_ADMITTED", GODWIT_ERR_NOT_ADMITTED},
     };
     for (unsigned i = 0; i < sizeof codes / sizeof codes[0]; i++)
         if (strcmp(codes[i].name, name) == 0)
@@ -111,6 +114,33 @@ static void round_trip_answer(const uint8_t *bytes, size_t size)
     uint8_t again[ANSWER_SIZE + ANSWER_TEXT_MAX];
     cr_assert_eq(hello_answer_decode(bytes, size, &answer, NULL), GODWIT_OK);
     check_same("answer", again, hello_answer_encode(&answer, again), bytes, size);
+}
+
+/* The private data of a request may be longer, and nothing is left of that. */
+static void round_trip_rdma_request(const uint8_t *bytes, size_t size)
+{
+    uint8_t ticket[TICKET_SIZE], again[CM_REQUEST_SIZE];
+    cr_assert(cm_request_decode(bytes, size, ticket));
+    cm_request_encode(ticket, again);
+    check_same("rdma request", again, sizeof again, bytes, sizeof again);
+}
+
+static void round_trip_rdma_refusal(const uint8_t *bytes, size_t size)
+{
+    struct cm_refusal refusal;
+    uint8_t again[CM_REFUSAL_SIZE];
+    cr_assert(cm_refusal_decode(bytes, size, &refusal));
+    cm_refusal_encode(&refusal, again);
+    check_same("rdma refusal", again, sizeof again, bytes, size);
+}
+
+static void round_trip_rdma_frame(const uint8_t *bytes, size_t size)
+{
+    struct frame frame;
+    uint8_t again[FRAME_HEADER];
+    cr_assert(frame_decode(bytes, (uint32_t)size, &frame));
+    frame_encode(&frame, again);
+    check_same("rdma frame", again, sizeof again, bytes, size - frame.size);
 }
 
 /* Bodies of integers alone; what encodes and decodes them lies inline where they are sent and received. */
@@ -258,6 +288,12 @@ static void round_trip_part(const struct vector *vector, const struct vector_par
         round_trip_hello(part->bytes, part->size);
     else if (strcmp(kind, "answer") == 0)
         round_trip_answer(part->bytes, part->size);
+    else if (strcmp(kind, "rdma request") == 0)
+        round_trip_rdma_request(part->bytes, part->size);
+    else if (strcmp(kind, "rdma refusal") == 0)
+        round_trip_rdma_refusal(part->bytes, part->size);
+    else if (strcmp(kind, "rdma frame") == 0)
+        round_trip_rdma_frame(part->bytes, part->size);
     else
         for (size_t at = 0; at < part->size;)
             at += data ? round_trip_data(part->bytes + at, part->size - at, ram)
@@ -426,9 +462,25 @@ static enum godwit_err refuse_accept(const struct vector *vector)
     return acceptance_decode(part->bytes + RECORD_HEADER_SIZE, part->size - RECORD_HEADER_SIZE, &acceptance, NULL);
 }
 
+/* The decoders say no more than no; the codes are what is made of it. */
+static enum godwit_err refuse_rdma(const struct vector *vector)
+{
+    const struct vector_part *part = &vector->parts[0];
+    uint8_t ticket[TICKET_SIZE];
+    struct cm_refusal refusal;
+    struct frame frame;
+    if (strcmp(vector->kind, "rdma frame") == 0)
+        return frame_decode(part->bytes, (uint32_t)part->size, &frame) ? GODWIT_OK : GODWIT_ERR_PROTOCOL;
+    bool taken = strcmp(vector->kind, "rdma request") == 0 ? cm_request_decode(part->bytes, part->size, ticket)
+                                                           : cm_refusal_decode(part->bytes, part->size, &refusal);
+    return taken ? GODWIT_OK : GODWIT_ERR_NOT_ADMITTED;
+}
+
 static enum godwit_err refuse(const struct vector *vector)
 {
     struct hello hello;
+    if (strncmp(vector->kind, "rdma ", 5) == 0)
+        return refuse_rdma(vector);
     if (strcmp(vector->kind, "hello") == 0)
         return hello_decode(vector->parts[0].bytes, &hello, NULL);
     if (strcmp(vector->kind, "answer") == 0)

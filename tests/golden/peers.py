@@ -15,7 +15,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "runner"), str(HERE.parent / "cli")
 import decode  # noqa: E402
 import tap  # noqa: E402
 from decode import CODES, ERRORS  # noqa: E402
-from fake import FakeDestination, FakeSource, connect, hello, receive_answer  # noqa: E402
+from fake import FakeDestination, FakeSource, connect, data_record, hello, receive_answer  # noqa: E402
 from tool import Tool  # noqa: E402
 from vectors import read_vector  # noqa: E402
 
@@ -62,9 +62,9 @@ def error_of(control):
 # ---- a destination ----
 
 class Receiver:
-    def __init__(self, tool, scratch):
+    def __init__(self, tool, scratch, *words):
         self.path = str(scratch / "destination")
-        self.running, _ = tool.recv("--discard", "--heartbeat-interval", "10ms", uri=f"unix:{self.path}")
+        self.running, _ = tool.recv("--discard", "--heartbeat-interval", "10ms", *words, uri=f"unix:{self.path}")
 
     def source(self):
         return FakeSource(self.path)
@@ -173,6 +173,47 @@ def a_destination_keeps_its_word(t, tool, scratch):
     source.lose()
 
 
+def a_destination_goes_on_by_another_connection(t, tool, scratch):
+    receiver = Receiver(tool, scratch, "--progress-timeout", "300ms")
+
+    source = receiver.source()
+    source.negotiate()
+    source.data.sendall(data_record(1, 0, ((0, 2, 2, 1),)))
+    later, said = source.knock(1)
+    t.ok(said == "OK", "the next connection is admitted, by the token made of the first", [said])
+    cases = {"its hello again": 1, "the hello of the first": 0, "one further ahead": 2, "one far ahead": 7}
+    refused = {name: source.knock(epoch)[1] for name, epoch in cases.items()}
+    t.ok(set(refused.values()) == {"NOT_ADMITTED"}, "nothing else is, while it waits for its turn", [refused])
+    source.data.sendall(data_record(1, 1, bare="END"))
+    t.ok(source.data.recv(1) == b"", "after END the old connection is closed")
+    later.sendall(data_record(1, 2, ((0, 1, 1, 0),), b"\x5a" * decode.PAGE) + data_record(1, 3))
+    acked = source.control.wait("EPOCH_ACK")["body"]
+    t.ok(acked == {"epoch": 1, "arrived": 2 * 48 + 2 * 32 + decode.PAGE}, "the epoch is that of both connections", [acked])
+    source.commit()
+    got = source.control.wait("LOADED", "ERROR")
+    t.ok(got["name"] == "LOADED", "and the guest is complete", [got])
+    _, said = source.knock(2)
+    t.ok(said == "NOT_ADMITTED", "after COMMIT no connection is let in", [said])
+    later.close()
+    source.lose()
+
+    source = receiver.source()
+    source.negotiate()
+    source.data.sendall(data_record(1, 0, bare="END"))
+    said = error_of(source.control)
+    t.ok(said == "STALLED", "END that nothing follows", [said])
+    source.lose()
+
+    source = receiver.source()
+    source.negotiate()
+    later, _ = source.knock(1)
+    source.data.close()
+    said = error_of(source.control)
+    t.ok(said == "PEER_CLOSED", "a connection that is lost is not replaced by the one that waits", [said])
+    later.close()
+    source.control.close()
+
+
 # ---- a source ----
 
 def start_source(tool, destination_path, *words):
@@ -244,7 +285,8 @@ def a_source_holds_a_guest_it_may_not_run(t, tool, scratch):
 
 
 CASES = [a_destination_refuses_bad_hellos, a_destination_refuses_bad_records, a_destination_refuses_bad_data,
-         a_destination_demands_a_complete_guest, a_destination_keeps_its_word, a_source_refuses_bad_records,
+         a_destination_demands_a_complete_guest, a_destination_keeps_its_word,
+         a_destination_goes_on_by_another_connection, a_source_refuses_bad_records,
          a_source_refuses_records_out_of_place, a_source_believes_the_outcome, a_source_holds_a_guest_it_may_not_run]
 
 

@@ -148,6 +148,8 @@ static enum godwit_err wrap(struct pair *pair, const struct fault_plan *plan)
     return GODWIT_OK;
 }
 
+const unsigned char pair_key[PAIR_KEY_SIZE] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15,
+                                               16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
 static const char key_line[] = "qemu:000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n";
 
 static enum godwit_err write_key(const char *path)

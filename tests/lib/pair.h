@@ -29,6 +29,10 @@ enum pair_kind {
     PAIR_KINDS
 };
 
+/* Of TLS kinds, user "qemu". */
+enum { PAIR_KEY_SIZE = 32 };
+extern const unsigned char pair_key[PAIR_KEY_SIZE];
+
 struct pair {
     struct loop_net *loop;
     struct fault_net *fault;

@@ -116,6 +116,8 @@ static enum godwit_err pretend_connect(void *context, const struct address *addr
     if (introduction == NULL || introduction->domain == NULL)
         return error_set(error, GODWIT_ERR_INVALID, "rdma: connections need an introduction");
     unsigned number = atomic_fetch_add(&rdma->tried, 1);
+    if (number == 0)
+        snprintf(rdma->sought, sizeof rdma->sought, "%s", address->host);
     if (rdma->wait_turn != NULL)
         rdma->wait_turn(rdma->opaque, number);
     enum godwit_err err = transport_connect(loop_net_transport(rdma->loop), &at, NULL, timeout_ms, cancel, &loop,

@@ -24,6 +24,7 @@ struct pretend_rdma {
     void *opaque;
     const char *detail; /* of every failed send; NULL: none */
     atomic_uint tried;  /* connections */
+    char sought[ADDRESS_TEXT_MAX]; /* the host of the first of them */
 };
 
 void pretend_rdma_init(struct pretend_rdma *rdma, uint64_t seed);

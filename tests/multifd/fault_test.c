@@ -12,11 +12,16 @@ TestSuite(multifd_fault, .timeout = 60);
 struct variant {
     enum pair_kind kind;
     bool placed;
+    uint64_t lifetime; /* of a connection of a channel; 0: no channel is replaced */
 };
 
 static struct criterion_test_params all_variants(void)
 {
-    static struct variant list[] = {{PAIR_LOOP, false}, {PAIR_LOOP, true}, {PAIR_TCP4, false}, {PAIR_UNIX, false}};
+    static struct variant list[] = {
+        {PAIR_LOOP, false, 0},       {PAIR_LOOP, true, 0},        {PAIR_TCP4, false, 0},
+        {PAIR_UNIX, false, 0},       {PAIR_LOOP, false, 1 << 12}, {PAIR_LOOP, true, 1 << 12},
+        {PAIR_TCP4, false, 1 << 12}, {PAIR_UNIX, false, 1 << 12},
+    };
     return cr_make_param_array(struct variant, list, sizeof list / sizeof *list);
 }
 
@@ -25,6 +30,7 @@ static struct transfer_setup setup_of(const struct variant *variant)
     struct transfer_setup setup = transfer_setup();
     setup.kind = variant->kind;
     setup.placed = variant->placed;
+    setup.lifetime = variant->lifetime;
     setup.channels = 3;
     return setup;
 }
@@ -102,10 +108,8 @@ static const struct {
     enum fault_op op;
     unsigned side;
 } faults[] = {
-    {FAULT_SEND, FAULTY_SENDER},
-    {FAULT_PUT, FAULTY_SENDER},
-    {FAULT_FLUSH, FAULTY_SENDER},
-    {FAULT_RECV, FAULTY_RECEIVER},
+    {FAULT_SEND, FAULTY_SENDER},   {FAULT_PUT, FAULTY_SENDER},  {FAULT_FLUSH, FAULTY_SENDER},
+    {FAULT_RECV, FAULTY_RECEIVER}, {FAULT_RECV, FAULTY_SENDER}, /* for the close of a connection that was replaced */
 };
 
 /* Fails call n of its kind; returns whether there was one. */
@@ -115,6 +119,8 @@ static bool fail_one(const struct variant *variant, unsigned fault, uint64_t n)
     struct fault_counts counts = {0};
     struct transfer_setup setup = setup_of(variant);
     struct transfer transfer;
+    if (variant->lifetime > 0)
+        setup.channels = 1; /* so that every batch but the first asks for a connection */
     setup.pages[0] = 40;
     setup.pages[1] = 60;
     setup.faulty = faults[fault].side;
@@ -156,7 +162,8 @@ ParameterizedTest(struct variant *variant, multifd_fault, any_failing_call_is_re
             n++;
             cr_assert_lt(n, 1000, "the sweep has no end");
         }
-        bool never = faults[fault].op == FAULT_PUT && !variant->placed;
+        bool never = (faults[fault].op == FAULT_PUT && !variant->placed) ||
+                     (faults[fault].op == FAULT_RECV && faults[fault].side == FAULTY_SENDER && variant->lifetime == 0);
         cr_assert_eq(n == 0, never, "call %u was made %llu times", fault, (unsigned long long)n);
     }
 }

@@ -127,6 +127,14 @@ static struct record *marker_record(uint32_t epoch, uint32_t sequence)
     return &record;
 }
 
+static struct record *end_record(uint32_t epoch, uint32_t sequence)
+{
+    static struct record record;
+    struct packet packet = {.type = PACKET_END, .epoch = epoch, .sequence = sequence};
+    record.head = record.size = packet_encode(&packet, NULL, record.bytes);
+    return &record;
+}
+
 static void feed(struct bench *bench, const void *bytes, size_t size)
 {
     cr_assert_eq(channel_send(bench->pair.a, bytes, size, NULL, 0, SOON_MS), GODWIT_OK);
@@ -315,6 +323,174 @@ Test(recv, one_that_never_got_its_channel_is_freed)
     multifd_recv_free(NULL);
     ram_free(ram);
     ram_free(NULL);
+}
+
+/* ---- a channel that goes on by another connection ---- */
+
+/* Another connection of the channel; returns its near end, and the far one in *far. */
+static struct channel *connect_next(struct bench *bench, struct channel **far)
+{
+    struct channel *before = bench->pair.a;
+    cr_assert_eq(pair_connect(&bench->pair), GODWIT_OK, "%s", bench->pair.error.text);
+    struct channel *near = bench->pair.a;
+    *far = bench->pair.b;
+    bench->pair.a = before;
+    bench->pair.b = NULL;
+    return near;
+}
+
+static void attach_next(struct bench *bench, struct channel *far)
+{
+    struct godwit_error error = {0};
+    cr_assert(multifd_recv_expects(bench->recv, 0));
+    cr_assert_eq(multifd_recv_attach(bench->recv, 0, far, &error), GODWIT_OK, "%s", error.text);
+}
+
+static void expect_closed(struct channel *near)
+{
+    char byte;
+    cr_assert_eq(channel_recv_exact(near, &byte, 1, SOON_MS), GODWIT_ERR_PEER_CLOSED);
+}
+
+static const enum pair_kind stream_kinds[] = {PAIR_LOOP, PAIR_TCP4, PAIR_UNIX};
+
+/* early: it is attached before the end of the one before has come. Sequence and epochs go on. */
+static void expect_to_go_on(enum pair_kind kind, bool early)
+{
+    struct bench bench;
+    struct channel *far;
+    struct godwit_channel_info info;
+    bench_open(&bench, (struct setup){.kind = kind});
+    for (uint32_t i = 0; i < 3; i++) {
+        struct channel *next = connect_next(&bench, &far);
+        if (early)
+            attach_next(&bench, far);
+        cr_assert_eq(multifd_recv_expects(bench.recv, 0), !early);
+        feed_record(&bench, pages_record((struct packet){.epoch = i + 1, .sequence = 3 * i}, normal(i, 1), 1));
+        feed_record(&bench, end_record(i + 1, 3 * i + 1));
+        if (!early)
+            attach_next(&bench, far);
+        expect_closed(bench.pair.a);
+        channel_free(bench.pair.a);
+        bench.pair.a = next;
+        feed_record(&bench, marker_record(i + 1, 3 * i + 2));
+        cr_assert(gate_wait(&bench.markers, i + 1, SOON_MS), "%s", bench.failed.last.text);
+    }
+    multifd_recv_info(bench.recv, 0, &info);
+    cr_assert_eq(info.replacements, 3);
+    cr_assert_eq(info.bytes, 3 * (3 * PACKET_HEADER_SIZE + PACKET_EXTENT_SIZE + PAGE_SIZE));
+    cr_assert(bitmap_all_atomic(bench.ram->blocks[0].received, 0, 3));
+    cr_assert_eq(gate_count(&bench.failed), 0);
+    bench_close(&bench);
+}
+
+Test(recv, channel_goes_on_by_another_connection_whichever_is_first_that_or_the_end)
+{
+    for (unsigned i = 0; i < 6; i++)
+        expect_to_go_on(stream_kinds[i / 2], i % 2);
+}
+
+Test(recv, end_that_no_connection_follows_has_failed_in_time)
+{
+    for (unsigned k = 0; k < 3; k++) {
+        struct bench bench;
+        bench_open(&bench, (struct setup){.kind = stream_kinds[k], .progress_ms = 100});
+        feed_record(&bench, end_record(1, 0));
+        expect_failure(&bench, GODWIT_ERR_STALLED, "no connection followed within 100 ms");
+        bench_close(&bench);
+    }
+}
+
+Test(recv, connection_that_closes_without_an_end_is_an_error_though_another_one_is_there)
+{
+    for (unsigned k = 0; k < 3; k++) {
+        struct bench bench;
+        struct channel *far;
+        bench_open(&bench, (struct setup){.kind = stream_kinds[k]});
+        struct channel *next = connect_next(&bench, &far);
+        attach_next(&bench, far);
+        channel_shutdown(bench.pair.a);
+        expect_failure(&bench, GODWIT_ERR_PEER_CLOSED, "data channel 0");
+        bench_close(&bench);
+        channel_free(next);
+    }
+}
+
+Test(recv, only_one_connection_ahead_is_expected_and_others_are_closed)
+{
+    struct bench bench;
+    struct channel *far;
+    struct godwit_error error = {0};
+    bench_open(&bench, (struct setup){.kind = PAIR_UNIX});
+    struct channel *next = connect_next(&bench, &far);
+    attach_next(&bench, far);
+    cr_assert_not(multifd_recv_expects(bench.recv, 0));
+    struct channel *third = connect_next(&bench, &far);
+    cr_assert_eq(multifd_recv_attach(bench.recv, 0, far, &error), GODWIT_ERR_PROTOCOL);
+    cr_assert(strstr(error.text, "data channel 0"), "%s", error.text);
+    expect_closed(third);
+    channel_free(third);
+    feed_record(&bench, end_record(1, 0));
+    expect_closed(bench.pair.a);
+    cr_assert(multifd_recv_expects(bench.recv, 0), "the one that waited has its turn before the old one is closed");
+    bench_close(&bench);
+    channel_free(next);
+}
+
+Test(recv, after_stop_no_connection_is_expected_and_none_stays)
+{
+    struct bench bench;
+    struct channel *far;
+    bench_open(&bench, (struct setup){.kind = PAIR_TCP4});
+    multifd_recv_close(bench.recv);
+    cr_assert_not(multifd_recv_expects(bench.recv, 0));
+    struct channel *next = connect_next(&bench, &far);
+    cr_assert_eq(multifd_recv_attach(bench.recv, 0, far, NULL), GODWIT_ERR_PROTOCOL);
+    expect_closed(next);
+    bench_close(&bench);
+    channel_free(next);
+}
+
+Test(recv, stop_ends_one_that_waits_for_a_connection_and_frees_one_that_waits_for_its_turn)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        unsigned fds = census_fds();
+        struct bench bench;
+        struct channel *far, *next = NULL;
+        bench_open(&bench, (struct setup){.kind = PAIR_TCP4});
+        if (i == 0) {
+            feed_record(&bench, end_record(1, 0));
+        } else {
+            next = connect_next(&bench, &far);
+            attach_next(&bench, far);
+        }
+        uint64_t start = clock_now_ms();
+        multifd_recv_close(bench.recv);
+        cr_assert_lt(clock_now_ms() - start, 1000);
+        bench_close(&bench);
+        cr_assert_eq(gate_count(&bench.failed), 0, "%s", bench.failed.last.text);
+        channel_free(next);
+        cr_assert_eq(census_fds(), fds);
+    }
+}
+
+Test(recv, end_is_counted_and_checked_like_every_record)
+{
+    static const struct {
+        uint32_t epoch, sequence;
+        const char *words;
+    } rows[] = {{1, 1, "record 1 where 0 was due"}, {2, 0, "epoch 2 where 1 is open"}};
+    for (unsigned i = 0; i < 2; i++) {
+        struct bench bench;
+        struct channel *far;
+        bench_open(&bench, (struct setup){.kind = PAIR_LOOP});
+        struct channel *next = connect_next(&bench, &far);
+        attach_next(&bench, far);
+        feed_record(&bench, end_record(rows[i].epoch, rows[i].sequence));
+        expect_failure(&bench, GODWIT_ERR_PROTOCOL, rows[i].words);
+        bench_close(&bench);
+        channel_free(next);
+    }
 }
 
 /* No thread can be had: no address space holds such a stack. */

@@ -1,6 +1,8 @@
 #include "tests/multifd/transfer.h"
 
 #include <criterion/criterion.h>
+#include <limits.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +11,9 @@
 #include <unistd.h>
 
 #include "multifd/bitmap.h"
+#include "transport/channel_ops.h"
 #include "transport/clock.h"
+#include "transport/error.h"
 
 struct transfer_setup transfer_setup(void)
 {
@@ -20,6 +24,7 @@ struct transfer_setup transfer_setup(void)
         .pages = {700, 1300},
         .plan = fault_plan_none(),
         .faulty_channel = TRANSFER_CHANNELS,
+        .replaced = UINT_MAX,
     };
 }
 
@@ -163,10 +168,51 @@ static struct channel *maybe_faulty(const struct transfer_setup *setup, unsigned
     return wrapped;
 }
 
+static void connect_one(struct transfer *transfer, unsigned index, struct channel **near, struct channel **far)
+{
+    cr_assert_eq(pair_connect(&transfer->pair), GODWIT_OK, "%s", transfer->pair.error.text);
+    *near = maybe_faulty(&transfer->setup, index, FAULTY_SENDER, transfer->pair.a);
+    *far = maybe_faulty(&transfer->setup, index, FAULTY_RECEIVER, transfer->pair.b);
+    transfer->pair.a = transfer->pair.b = NULL;
+    (*near)->limits.lifetime = transfer->setup.own_lifetime;
+}
+
+/* What the engine does for a sender whose channel is worn. */
+static enum godwit_err replace(void *opaque, unsigned channel, const atomic_bool *stop, struct channel **out,
+                               struct godwit_error *error)
+{
+    struct transfer *transfer = opaque;
+    const struct transfer_setup *setup = &transfer->setup;
+    bool well = atomic_fetch_add(&transfer->replacements, 1) < setup->replaced;
+    struct channel *far;
+    gate_note(&transfer->asked, NULL);
+    while (!well && setup->how == REPLACED_LATE && !atomic_load(stop))
+        sched_yield();
+    if (!well && (setup->how == REPLACED_BY_NONE || setup->how == REPLACED_LATE))
+        return error_set(error, GODWIT_ERR_REFUSED, "data channel %u: nobody is there", channel);
+    pthread_mutex_lock(&transfer->connecting);
+    connect_one(transfer, channel, out, &far);
+    if (!well && setup->how == REPLACED_UNATTACHED) {
+        channel_free(transfer->ends[channel]);
+        transfer->ends[channel] = far;
+    }
+    pthread_mutex_unlock(&transfer->connecting);
+    if (!well && setup->how == REPLACED_UNATTACHED)
+        return GODWIT_OK;
+    enum godwit_err err = multifd_recv_attach(transfer->recv, channel, far, error);
+    if (err != GODWIT_OK)
+        channel_free(*out);
+    return err;
+}
+
 void transfer_open(struct transfer *transfer, const struct transfer_setup *setup)
 {
-    *transfer = (struct transfer){
-        .setup = *setup, .send_failed = GATE_INIT, .recv_failed = GATE_INIT, .markers = GATE_INIT};
+    *transfer = (struct transfer){.setup = *setup,
+                                  .send_failed = GATE_INIT,
+                                  .recv_failed = GATE_INIT,
+                                  .markers = GATE_INIT,
+                                  .asked = GATE_INIT,
+                                  .connecting = PTHREAD_MUTEX_INITIALIZER};
     int progress_ms = setup->progress_ms ? setup->progress_ms : TRANSFER_SOON_MS;
     cr_assert_eq(pair_listen(&transfer->pair, setup->kind), GODWIT_OK, "%s", transfer->pair.error.text);
     transfer->source = make_ram(transfer, false);
@@ -188,10 +234,7 @@ void transfer_open(struct transfer *transfer, const struct transfer_setup *setup
     cr_assert_not_null(transfer->recv);
     struct channel *channels[TRANSFER_CHANNELS];
     for (unsigned i = 0; i < setup->channels; i++) {
-        cr_assert_eq(pair_connect(&transfer->pair), GODWIT_OK, "%s", transfer->pair.error.text);
-        channels[i] = maybe_faulty(setup, i, FAULTY_SENDER, transfer->pair.a);
-        transfer->ends[i] = maybe_faulty(setup, i, FAULTY_RECEIVER, transfer->pair.b);
-        transfer->pair.a = transfer->pair.b = NULL;
+        connect_one(transfer, i, &channels[i], &transfer->ends[i]);
         if (setup->no_receivers)
             continue;
         cr_assert_eq(multifd_recv_attach(transfer->recv, i, transfer->ends[i], NULL), GODWIT_OK);
@@ -205,6 +248,8 @@ void transfer_open(struct transfer *transfer, const struct transfer_setup *setup
         .zero = setup->zeros ? zero_test_select() : NULL,
         .placement = transfer->placement,
         .progress_ms = progress_ms,
+        .replace = replace,
+        .lifetime = setup->lifetime,
         .failed = note_send_failed,
         .opaque = transfer,
     };
@@ -314,6 +359,7 @@ static void add(struct godwit_channel_info *sum, const struct godwit_channel_inf
     sum->normal += info->normal;
     sum->duplicate += info->duplicate;
     sum->packets += info->packets;
+    sum->replacements += info->replacements;
 }
 
 struct godwit_channel_info transfer_sent(const struct transfer *transfer)

@@ -24,6 +24,10 @@ struct transfer_setup {
     enum { FAULTY_NONE, FAULTY_SENDER, FAULTY_RECEIVER } faulty;
     unsigned faulty_channel; /* TRANSFER_CHANNELS: all of them */
     bool no_receivers;       /* the far ends stay in transfer->ends and nobody reads them */
+
+    uint64_t lifetime, own_lifetime; /* bytes after which a channel is replaced, by config and limits; 0: none */
+    unsigned replaced;  /* what becomes of the replacement of this number and all after it, from 0 */
+    enum { REPLACED_WELL, REPLACED_BY_NONE, REPLACED_UNATTACHED, REPLACED_LATE } how;
 };
 
 struct transfer {
@@ -43,6 +47,10 @@ struct transfer {
     atomic_uint send_reports[TRANSFER_CHANNELS], recv_reports[TRANSFER_CHANNELS]; /* failures that name the channel */
     atomic_uint marked[TRANSFER_CHANNELS]; /* per channel: markers in the right order */
     atomic_uint disorder;                  /* the others */
+
+    pthread_mutex_t connecting; /* senders ask for connections at once, and the pair makes one at a time */
+    atomic_uint replacements;   /* asked for */
+    struct gate asked;
 };
 
 /* Loop, two channels, two small blocks, no faults. */

@@ -441,6 +441,19 @@ Test(rdma_channel, a_queue_that_takes_no_more_work_is_a_reset_with_a_reason)
     close_pair();
 }
 
+/* A device out of its mind, or a peer that fills the queue as fast as it is emptied. */
+Test(rdma_channel, a_completion_queue_that_never_runs_empty_keeps_nobody, .timeout = 15)
+{
+    open_pair(NULL);
+    fake_babble(true);
+    cr_assert_eq(hear(pair.a), GODWIT_ERR_RESET);
+    cr_assert_eq(tell(pair.a), GODWIT_ERR_RESET);
+    expect_reset(pair.a, "not posted");
+    channel_shutdown(pair.a);
+    fake_babble(false);
+    close_pair();
+}
+
 static void *hear_thread(void *channel)
 {
     char byte;

@@ -1,7 +1,7 @@
 /*
  * Making RDMA connections on the fake: every answer of the connection manager at every step, every call that fails,
  * tickets, deadlines and cancels. Whatever happens, one clear error comes out, the listener goes on, and nothing is
- * left.
+ * left. Long, because each of them is a case here.
  */
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -273,6 +273,34 @@ Test(rdma_connect, strangers_are_rejected_without_a_word)
     request[8] ^= 1;
     cr_assert_eq(knock_plainly(request, sizeof request, &words), 28);
     cr_assert(words, "who speaks our language is told");
+    expect_a_good_connection();
+    end();
+}
+
+/* However many knock, a caller of accept gets its turn when its time is over. */
+Test(rdma_connect, strangers_do_not_keep_a_listener_beyond_its_deadline)
+{
+    enum { STRANGERS = 5 };
+    struct scene strangers[STRANGERS];
+    struct rdma_conn_param param = {.retry_count = 6};
+    struct godwit_error error;
+    begin();
+    for (unsigned i = 0; i < STRANGERS; i++) {
+        strangers[i] = (struct scene){.address = {.sin_family = AF_INET,
+                                                  .sin_port = htons(pair.address.port),
+                                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)}};
+        scene_resolve(&strangers[i]);
+        scene_queues(&strangers[i].a);
+        cr_assert_eq(rdma_connect(strangers[i].a.id, &param), 0);
+    }
+    poll(NULL, 0, 100); /* they are all there */
+    cr_assert_eq(listener_accept(pair.listener, 0, &pair.b, &error), GODWIT_ERR_TIMEOUT);
+    cr_assert(strstr(error.text, "nobody was let in"), "%s", error.text);
+    cr_assert_eq(fake_calls(FAKE_CALL_REJECT), 1);
+    cr_assert_eq(listener_accept(pair.listener, 300, &pair.b, &error), GODWIT_ERR_TIMEOUT);
+    cr_assert_eq(fake_calls(FAKE_CALL_REJECT), STRANGERS, "the others are not forgotten");
+    for (unsigned i = 0; i < STRANGERS; i++)
+        scene_end_fini(&strangers[i].a);
     expect_a_good_connection();
     end();
 }

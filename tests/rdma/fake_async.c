@@ -40,7 +40,8 @@ static bool is_deadly(enum ibv_event_type type)
            type == IBV_EVENT_CQ_ERR || type == IBV_EVENT_DEVICE_FATAL;
 }
 
-unsigned fake_raise_async(enum ibv_event_type type)
+/* only: NULL for all. */
+static unsigned raise_at(enum ibv_event_type type, const void *only)
 {
     unsigned raised = 0;
     struct fake_context *context;
@@ -51,6 +52,8 @@ unsigned fake_raise_async(enum ibv_event_type type)
     LIST_FOREACH(qp, &fake.qps, link)
     {
         struct ibv_async_event event = {.event_type = type, .element.qp = &qp->ex.qp_base};
+        if (only && only != &qp->ex.qp_base)
+            continue;
         if (is_of_qp(type))
             raised += raise_one(fake_context_of(qp->ex.qp_base.context), event);
         if (is_deadly(type))
@@ -59,7 +62,7 @@ unsigned fake_raise_async(enum ibv_event_type type)
     LIST_FOREACH(cq, &fake.cqs, link)
     {
         struct ibv_async_event event = {.event_type = type, .element.cq = &cq->base};
-        if (is_of_cq(type))
+        if (is_of_cq(type) && (!only || only == &cq->base))
             raised += raise_one(fake_context_of(cq->base.context), event);
     }
     LIST_FOREACH(context, &fake.contexts, link)
@@ -70,6 +73,16 @@ unsigned fake_raise_async(enum ibv_event_type type)
     }
     fake_leave();
     return raised;
+}
+
+unsigned fake_raise_async(enum ibv_event_type type)
+{
+    return raise_at(type, NULL);
+}
+
+unsigned fake_raise_async_at(enum ibv_event_type type, const void *element)
+{
+    return raise_at(type, element);
 }
 
 /* Whose counter of unacknowledged events it is on. */

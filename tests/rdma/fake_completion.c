@@ -187,8 +187,17 @@ int fake_poll_cq(struct ibv_cq *base, int count, struct ibv_wc *wc)
         wc[polled++] = cqe->wc;
         cqe_free(cqe);
     }
+    while (fake.babbling && polled >= 0 && polled < count)
+        wc[polled++] = (struct ibv_wc){.wr_id = UINT64_MAX, .status = IBV_WC_SUCCESS, .opcode = IBV_WC_SEND};
     fake_leave();
     return polled;
+}
+
+void fake_babble(bool babbling)
+{
+    fake_enter();
+    fake.babbling = babbling;
+    fake_leave();
 }
 
 int fake_req_notify_cq(struct ibv_cq *base, int solicited_only)

@@ -336,6 +336,7 @@ struct fake {
     struct fake_step_rule step_rules[FAKE_STEPS];
     uint64_t hole_at; /* requests until the black hole opens, FAKE_NEVER: none */
     bool cm_silent;
+    bool babbling;
     bool removed; /* DEVICE_FATAL was raised: what is ended has ended already, and says EIO */
 };
 

@@ -140,6 +140,9 @@ void fake_fail_wr(enum fake_wr_kind kind, uint64_t skip, enum ibv_wc_status stat
 /* After skip more requests of any kind nothing is executed any more, nor fails. FAKE_NEVER: all is well again. */
 void fake_black_hole(uint64_t skip);
 
+/* Completion queues never run empty: polled, they yield completions with success of requests that nobody posted. */
+void fake_babble(bool babbling);
+
 /* --- the connection manager --------------------------------------------------------------------------------------- */
 
 enum fake_step { FAKE_STEP_ADDR, FAKE_STEP_ROUTE, FAKE_STEP_CONNECT, FAKE_STEP_ACCEPT, FAKE_STEPS };
@@ -168,5 +171,7 @@ void fake_cm_silent(bool silent);
  * those of a removed device do.
  */
 unsigned fake_raise_async(enum ibv_event_type event);
+/* The same, an event of a queue pair or of a completion queue, for this one alone. */
+unsigned fake_raise_async_at(enum ibv_event_type event, const void *element);
 
 #endif

@@ -3,7 +3,10 @@
 #include <criterion/parameterized.h>
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
+#include "engine/destination.h"
+#include "tcp/tcp.h"
 #include "tests/engine/expect.h"
 #include "tests/rdma/fake_verbs.h"
 
@@ -110,6 +113,60 @@ Test(rdma_migration, a_black_hole_is_noticed_and_leaves_the_guest_at_the_source)
         fake_black_hole(FAKE_NEVER);
         close_scene(&scene);
     }
+}
+
+Test(rdma_migration, a_port_that_is_taken_for_rdma_alone_is_another_one_s_turn)
+{
+    struct scene scene;
+    init(&scene, 2);
+    fake_fail_call(FAKE_CALL_LISTEN, 0, 2, EADDRINUSE);
+    scene_open(&scene);
+    cr_assert_eq(fake_calls(FAKE_CALL_LISTEN), 3);
+    scene_run(&scene);
+    expect_completed(&scene);
+    close_scene(&scene);
+}
+
+/* What godwit_destination_listen() says, and after how many tries, of a destination that may be asked again. */
+static enum godwit_err listen_in_vain(const struct scene *scene, const char *uri, int cause, uint64_t *tries)
+{
+    struct godwit_error error = {0};
+    struct godwit_destination *destination;
+    char bound[128] = "";
+    uint64_t before = fake_calls(FAKE_CALL_LISTEN);
+    cr_assert_eq(godwit_destination_new(&scene->to.guest, NULL, NULL, NULL, &destination, &error), GODWIT_OK);
+    destination_use_transport(destination, &tcp_transport, fabric.transport);
+    fake_fail_call(FAKE_CALL_LISTEN, 0, FAKE_NEVER, cause);
+    enum godwit_err err = godwit_destination_listen(destination, uri, bound, sizeof bound, &error);
+    *tries = fake_calls(FAKE_CALL_LISTEN) - before;
+    cr_assert(strstr(error.text, "cannot listen for RDMA"), "%s", error.text);
+    cr_assert_str_empty(bound);
+    fake_fail_call(FAKE_CALL_LISTEN, 0, 0, 0);
+    cr_assert_eq(godwit_destination_listen(destination, uri, bound, sizeof bound, &error), GODWIT_OK, "%s", error.text);
+    godwit_destination_free(destination);
+    return err;
+}
+
+Test(rdma_migration, a_port_is_not_looked_for_without_end_nor_where_it_was_given)
+{
+    unsigned descriptors = count_descriptors(), threads = count_threads();
+    struct scene scene;
+    uint64_t tries;
+    init(&scene, 1);
+    cr_assert_eq(listen_in_vain(&scene, "tcp:127.0.0.1:0", EADDRINUSE, &tries), GODWIT_ERR_BUSY);
+    cr_assert(tries > 1 && tries < 100, "%llu", (unsigned long long)tries);
+    cr_assert_eq(listen_in_vain(&scene, "tcp:127.0.0.1:0", ENOMEM, &tries), GODWIT_ERR_SYSTEM);
+    cr_assert_eq(tries, 1, "another port would not help");
+    scene_open(&scene);
+    char uri[sizeof scene.uri];
+    strcpy(uri, scene.uri);
+    godwit_destination_free(scene.destination); /* its port is free now */
+    scene.destination = NULL;
+    cr_assert_eq(listen_in_vain(&scene, uri, EADDRINUSE, &tries), GODWIT_ERR_BUSY);
+    cr_assert_eq(tries, 1, "this one was wanted");
+    close_scene(&scene);
+    cr_assert_eq(count_descriptors(), descriptors);
+    cr_assert_eq(count_threads(), threads);
 }
 
 static void lose_device(struct scene *scene, const struct godwit_event *event)

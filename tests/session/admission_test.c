@@ -13,6 +13,7 @@
 #include "tcp/tcp.h"
 #include "tests/lib/census.h"
 #include "tests/lib/gate.h"
+#include "tests/lib/pair.h"
 #include "transport/clock.h"
 #include "transport/error.h"
 #include "transport/fault.h"
@@ -34,9 +35,10 @@ struct door {
     unsigned fds, threads; /* before it was opened */
 
     struct gate reserved, attached, released, turned_away;
-    struct godwit_error words; /* to who was turned away */
     struct hello last; /* reserved or released */
     struct channel *guests[GUESTS];
+    struct channel *stranger; /* whose end of the connection is looked at when it is released; NULL: nobody's */
+    enum godwit_err stranger_sees;
 };
 
 static unsigned door_roles; /* set by the one test about it: each runs in a process of its own */
@@ -66,15 +68,42 @@ static void door_attach(void *opaque, const struct hello *hello, struct channel 
 static void door_turned_away(void *opaque, const char *name, const struct godwit_error *error)
 {
     struct door *door = opaque;
-    door->words = *error;
-    gate_note(&door->turned_away, NULL);
+    gate_note(&door->turned_away, error);
 }
 
 static void door_release(void *opaque, const struct hello *hello)
 {
     struct door *door = opaque;
+    char byte;
     door->last = *hello;
+    if (door->stranger != NULL)
+        door->stranger_sees = channel_recv_exact(door->stranger, &byte, 1, PROMISED_MS);
     gate_note(&door->released, NULL);
+}
+
+static void door_init(struct door *door)
+{
+    *door = (struct door){.reserved = GATE_INIT, .attached = GATE_INIT, .released = GATE_INIT,
+                           .turned_away = GATE_INIT};
+    door->fds = census_fds();
+    door->threads = census_threads(UINT_MAX);
+}
+
+static void door_start(struct door *door, struct listener *listener, int handshake_ms)
+{
+    struct godwit_error error = {0};
+    struct admission_config config = {
+        .listener = listener,
+        .handshake_ms = handshake_ms,
+        .reserve = door_reserve,
+        .attach = door_attach,
+        .turned_away = door_turned_away,
+        .release = door_release,
+        .roles = door_roles,
+        .opaque = door,
+    };
+    door->address = *listener_address(listener);
+    cr_assert_eq(admission_start(&config, &door->admission, &error), GODWIT_OK, "%s", error.text);
 }
 
 /* plan: of every channel that comes in, NULL for none. */
@@ -85,10 +114,7 @@ static void door_open(struct door *door, enum place place, int handshake_ms, con
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
 
-    *door = (struct door){.reserved = GATE_INIT, .attached = GATE_INIT, .released = GATE_INIT,
-                           .turned_away = GATE_INIT};
-    door->fds = census_fds();
-    door->threads = census_threads(UINT_MAX);
+    door_init(door);
     door->loop = loop_net_new(1);
     door->transport = place == PLACE_LOOP ? loop_net_transport(door->loop) : &tcp_transport;
     const struct transport *inside = door->transport;
@@ -100,18 +126,7 @@ static void door_open(struct door *door, enum place place, int handshake_ms, con
     struct godwit_error error = {0};
     cr_assert_eq(address_parse(place == PLACE_LOOP ? "loop:door" : "tcp:127.0.0.1:0", &door->address, NULL), GODWIT_OK);
     cr_assert_eq(transport_listen(inside, &door->address, CROWD, &listener, NULL, &error), GODWIT_OK, "%s", error.text);
-    door->address = *listener_address(listener);
-    struct admission_config config = {
-        .listener = listener,
-        .handshake_ms = handshake_ms,
-        .reserve = door_reserve,
-        .attach = door_attach,
-        .turned_away = door_turned_away,
-        .release = door_release,
-        .roles = door_roles,
-        .opaque = door,
-    };
-    cr_assert_eq(admission_start(&config, &door->admission, &error), GODWIT_OK, "%s", error.text);
+    door_start(door, listener, handshake_ms);
 }
 
 /* With whoever still stands there; strangers are the connecting ends, freed afterwards. */
@@ -360,6 +375,26 @@ AT_BOTH_PLACES(reservation_is_released_when_the_answer_cannot_be_sent)
     door_close(&door, &channel, 1);
 }
 
+/* What is given back may be taken at once, and then there would be two. */
+AT_BOTH_PLACES(a_connection_is_gone_before_its_reservation_is_given_back)
+{
+    struct door door;
+    struct fault_plan plan = fault_plan_none();
+    struct hello hello = proper_hello(3);
+    uint8_t bytes[HELLO_SIZE];
+    plan.fail_op = FAULT_SEND;
+    plan.fail_at = 0;
+    plan.fail_code = GODWIT_ERR_RESET;
+    door_open(&door, *place, PATIENT_MS, &plan);
+    door.stranger = knock(&door);
+    hello_encode(&hello, bytes);
+    cr_assert_eq(channel_send(door.stranger, bytes, sizeof bytes, NULL, 0, SOON_MS), GODWIT_OK);
+    cr_assert(gate_wait(&door.released, 1, SOON_MS));
+    cr_assert(door.stranger_sees == GODWIT_ERR_PEER_CLOSED || door.stranger_sees == GODWIT_ERR_RESET, "%s",
+              godwit_err_text(door.stranger_sees));
+    door_close(&door, &door.stranger, 1);
+}
+
 AT_BOTH_PLACES(free_shows_out_everybody_and_leaves_nothing)
 {
     static struct channel *strangers[100];
@@ -410,4 +445,35 @@ Test(admission, roles_that_come_in_elsewhere_are_refused_before_they_are_asked_a
     expect_admitted(&door, 0);
     cr_assert_eq(gate_count(&door.reserved), 1);
     door_close(&door, &channel, 1);
+}
+
+/* ---- TLS first ---- */
+
+static void await_threads(unsigned count)
+{
+    uint64_t deadline = clock_now_ms() + SOON_MS;
+    while (census_threads(UINT_MAX) != count)
+        cr_assert_gt(clock_left_ms(deadline), 0, "%u threads", count);
+}
+
+Test(admission, who_agrees_on_no_keys_is_told_of_but_not_who_is_caught_by_the_end)
+{
+    struct pair pair;
+    struct door door;
+    door_init(&door);
+    cr_assert_eq(pair_listen(&pair, PAIR_TLS_TCP), GODWIT_OK, "%s", pair.error.text);
+    door.transport = &tcp_transport;
+    door_start(&door, pair.listener, PATIENT_MS);
+    pair.listener = NULL;
+
+    struct channel *strangers[2] = {knock(&door)};
+    cr_assert_eq(channel_send(strangers[0], "GET / HTTP/1.1", 14, NULL, 0, SOON_MS), GODWIT_OK);
+    cr_assert(gate_wait(&door.turned_away, 1, SOON_MS));
+    cr_assert(strstr(door.turned_away.last.text, "does not speak TLS"), "%s", door.turned_away.last.text);
+
+    strangers[1] = knock(&door);
+    await_threads(door.threads + 2); /* the one who accepts, and the one who waits for the handshake */
+    door_close(&door, strangers, 2);
+    cr_assert_eq(gate_count(&door.turned_away), 1, "%s", door.turned_away.last.text);
+    pair_close(&pair);
 }

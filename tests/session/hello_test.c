@@ -411,3 +411,19 @@ Test(hello, reply_reaches_the_greeter_over_every_stream)
         }
     }
 }
+
+/* Whoever refuses without having heard us, as TLS does, has hung up when our hello comes. */
+Test(hello, refusal_is_heard_by_a_greeter_who_comes_too_late_to_be_heard)
+{
+    struct pair pair;
+    struct hello hello = sample(HELLO_CONTROL);
+    struct godwit_error error = {0};
+    cr_assert_eq(pair_open(&pair, PAIR_TCP4), GODWIT_OK);
+    cr_assert_eq(channel_send(pair.a, "", 1, NULL, 0, FOREVER_MS), GODWIT_OK); /* unread: the connection is reset */
+    cr_assert_eq(hello_reply(pair.b, GODWIT_ERR_MISMATCH, "another time", FOREVER_MS), GODWIT_OK);
+    channel_free(pair.b);
+    pair.b = NULL;
+    cr_assert_eq(hello_greet(pair.a, &hello, FOREVER_MS, NULL, &error), GODWIT_ERR_MISMATCH, "%s", error.text);
+    cr_assert(strstr(error.text, "another time"), "%s", error.text);
+    pair_close(&pair);
+}

@@ -115,9 +115,69 @@ Test(token, of_another_channel_role_or_epoch_is_refused)
         cr_assert_eq(tokens[i].state, TOKEN_ISSUED);
 }
 
-/* ---- tickets ---- */
-
 static const uint8_t session[SESSION_ID_SIZE] = "a session of ...", other[SESSION_ID_SIZE] = "another one ....";
+
+/* ---- later connections ---- */
+
+/* Computed by Python's hmac module. */
+Test(token, next_is_an_hmac_of_what_it_is_for_under_the_one_before)
+{
+    static const uint8_t expected[TOKEN_SIZE] = {0x95, 0x76, 0xde, 0xe1, 0xd6, 0x21, 0xda, 0x72,
+                                                    0x45, 0x44, 0x60, 0x4d, 0x27, 0xd9, 0xe9, 0x7f,
+                                                    0xf8, 0xbf, 0x78, 0xd6, 0x7c, 0xc3, 0xe9, 0x10,
+                                                    0x45, 0x36, 0x22, 0xe8, 0x6d, 0x3c, 0xa2, 0x2d};
+    struct token token = {.role = HELLO_DATA, .channel = 0x0102, .epoch = 0x03040506, .state = TOKEN_CONSUMED,
+                          .shown = true};
+    for (unsigned i = 0; i < TOKEN_SIZE; i++)
+        token.bytes[i] = (uint8_t)(0x40 + i);
+    token_next(&token, session, &token);
+    cr_assert_eq(memcmp(token.bytes, expected, sizeof expected), 0);
+    cr_assert(token.role == HELLO_DATA && token.channel == 0x0102 && token.epoch == 0x03040507);
+    cr_assert(token.state == TOKEN_ISSUED && !token.shown);
+}
+
+Test(token, next_is_another_one_for_any_other_token_channel_role_epoch_or_session_and_is_no_ticket)
+{
+    struct token tokens[6], made[6];
+    uint8_t ticket[TICKET_SIZE];
+    cr_assert_eq(token_issue(&tokens[0], HELLO_DATA, 3, 0, NULL), GODWIT_OK);
+    for (unsigned i = 1; i < 6; i++)
+        tokens[i] = tokens[0];
+    tokens[1].bytes[31] ^= 1;
+    tokens[2].channel++;
+    tokens[3].role = HELLO_URGENT;
+    tokens[4].epoch++;
+    for (unsigned i = 0; i < 6; i++) {
+        token_next(&tokens[i], i == 5 ? other : session, &made[i]);
+        for (unsigned k = 0; k < i; k++)
+            cr_assert_neq(memcmp(made[i].bytes, made[k].bytes, TOKEN_SIZE), 0, "%u, %u", i, k);
+    }
+    struct token later = tokens[0];
+    later.epoch++; /* the ticket that is for the same connection */
+    token_ticket(&later, session, ticket);
+    cr_assert_neq(memcmp(ticket + SESSION_ID_SIZE, made[0].bytes, TOKEN_SIZE), 0);
+}
+
+Test(token, of_an_earlier_connection_was_used_before_and_of_a_later_one_is_unknown)
+{
+    struct token tokens[CHANNELS], later, *got = NULL;
+    struct godwit_error error;
+    issue_all(tokens);
+    struct hello before = hello_for(&tokens[1]);
+    token_next(&tokens[1], session, &tokens[1]);
+    token_next(&tokens[1], session, &later);
+    cr_assert_eq(token_reserve(tokens, CHANNELS, &before, &got, &error), GODWIT_ERR_NOT_ADMITTED);
+    cr_assert(strstr(error.text, "used before"), "%s", error.text);
+    struct hello after = hello_for(&later);
+    cr_assert_eq(token_reserve(tokens, CHANNELS, &after, &got, &error), GODWIT_ERR_NOT_ADMITTED);
+    cr_assert(strstr(error.text, "no such channel"), "%s", error.text);
+    cr_assert_null(got);
+    struct hello due = hello_for(&tokens[1]);
+    cr_assert_eq(token_reserve(tokens, CHANNELS, &due, &got, &error), GODWIT_OK);
+    cr_assert_eq(got, &tokens[1]);
+}
+
+/* ---- tickets ---- */
 
 /* Computed by Python's hmac module: the form of a ticket is part of the protocol. */
 Test(token, ticket_is_the_session_and_an_hmac_of_what_it_is_for)

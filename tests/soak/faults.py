@@ -16,7 +16,7 @@ EITHER = {"completed", "failed"}
 SILENT = {"completed", "failed", "unknown"}
 ORPHAN = {"completed", "there", "nowhere"}
 
-PEER_TIMEOUT = 0.8  # seconds, as the runs are started with
+PEER_TIMEOUT = 0.8  # seconds, as the runs are started with; run.peer_timeout is this for the transport
 
 
 def nothing(run):
@@ -43,7 +43,7 @@ def freeze_destination(run):
 
 def stun(process, run):
     process.signal(signal.SIGSTOP)
-    time.sleep(run.random.choice((0.05, 0.3, 1.2, 2.5)) * PEER_TIMEOUT * run.random.uniform(0.8, 1.2))
+    time.sleep(run.random.choice((0.05, 0.3, 1.2, 2.5)) * run.peer_timeout * run.random.uniform(0.8, 1.2))
     process.signal(signal.SIGCONT)
 
 
@@ -68,7 +68,7 @@ def hole_heals(run):
     """What was on its way is lost, later connections succeed."""
     run.proxy.silent = True
     run.proxy.silence_all()
-    time.sleep(run.random.uniform(0.1, 3) * PEER_TIMEOUT)
+    time.sleep(run.random.uniform(0.1, 3) * run.peer_timeout)
     run.proxy.silent = False
 
 
@@ -79,7 +79,7 @@ def lost_connections(run):
 def stall(run):
     """What was on its way arrives late."""
     run.proxy.stalled = True
-    time.sleep(run.random.choice((0.1, 0.5, 1.3, 3)) * PEER_TIMEOUT)
+    time.sleep(run.random.choice((0.1, 0.5, 1.3, 3)) * run.peer_timeout)
     run.proxy.stalled = False
 
 
@@ -152,7 +152,7 @@ def link_down(run):
 
 def link_flaps(run):
     link(run, "down")
-    time.sleep(run.random.uniform(0.1, 2.5) * PEER_TIMEOUT)
+    time.sleep(run.random.uniform(0.1, 2.5) * run.peer_timeout)
     link(run, "up")
 
 
@@ -160,6 +160,10 @@ def route_hole(run):
     there = run.random.random() < 0.5
     namespace, address = (run.net.source, run.net.there) if there else (run.net.destination, run.net.here)
     subprocess.run(["ip", "-n", namespace, "route", "add", "blackhole", f"{address}/32"], check=False)
+
+
+def device_removed(run):
+    run.transport.remove_device()
 
 
 # name: (function, phases it is aimed at, outcomes allowed)
@@ -200,6 +204,11 @@ NETWORK_FAULTS = {
     "link-flaps": (link_flaps, MIDDLE, EITHER),
     "route-hole": (route_hole, MIDDLE, SILENT),
 }
+RDMA_FAULTS = {
+    "device-removed": (device_removed, MIDDLE, EITHER),
+    "no-memlock": (nothing, ("start",), EITHER),
+}
+IN_DATA_CHANNELS = {"channel-reset", "channel-silent", "corrupt-data"}  # for a proxy that sees them
 GONE_SOURCE = {"kill-source", "freeze-source"}
 GONE_DESTINATION = {"kill-destination", "freeze-destination"}
 

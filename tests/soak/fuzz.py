@@ -31,9 +31,10 @@ def fuzz(program, build, seconds, runs):
     crash = Path(build, "corpus", f"{target}-crash-")
     limit = [f"-runs={runs}"] if runs else [f"-max_total_time={seconds}"]
     answer = subprocess.run(
-        ["nice", "-n", "10", program, *limit, f"-max_len={LONGEST.get(target, 4096)}", "-timeout=20", "-rss_limit_mb=2048", "-print_final_stats=1",
-         f"-artifact_prefix={crash}", found, CORPUS / target],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+        ["nice", "-n", "10", program, *limit, f"-max_len={LONGEST.get(target, 4096)}", "-timeout=20",
+         "-rss_limit_mb=2048", "-print_final_stats=1", f"-artifact_prefix={crash}", found, CORPUS / target],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+        env={**os.environ, "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"})
     executions = re.search(r"number_of_executed_units: (\d+)", answer.stdout)
     coverage = re.findall(r"cov: (\d+)", answer.stdout)
     return Result(target, int(executions[1]) if executions else 0, coverage[-1] if coverage else "?",

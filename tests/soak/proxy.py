@@ -1,4 +1,4 @@
-"""A TCP proxy between a source and a destination that understands enough of the protocol to hurt it at the right place.
+"""A proxy between a source and a destination that understands enough of the protocol to hurt it at the right place.
 
 It follows every connection record by record (docs/protocol.md), says when each kind of record was first seen and passed
 on, and lets a run hold, drop or damage records, cut single connections or all of them, or fall silent.
@@ -110,13 +110,14 @@ class Connection:
         proxy = self.proxy
         try:
             enter_namespace(proxy.namespace)
-            self.source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if proxy.silent:
                 self.silent = True
                 return
-            self.target = socket.create_connection(proxy.target, timeout=5)
+            self.target = proxy.connect()
             self.target.settimeout(None)
-            self.target.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for end in (self.source, self.target):
+                if end.family != socket.AF_UNIX:
+                    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError:
             self.reset()
             return
@@ -178,10 +179,11 @@ class Connection:
 
 
 class Proxy:
-    """hold: {record name: seconds before it is passed on}."""
+    """connect(), listen(): a socket to the destination, and the one the source connects to. hold: {record name: seconds
+    before it is passed on}."""
 
-    def __init__(self, target, seed, hold=None, host="127.0.0.1", namespace=None):
-        self.target, self.namespace, self.random = target, namespace, random.Random(seed)
+    def __init__(self, connect, listen, seed, hold=None, namespace=None):
+        self.connect, self.namespace, self.random = connect, namespace, random.Random(seed)
         self.hold = dict(hold or {})
         self.silent = self.stalled = self.closed = False
         self.jitter_ms = self.chunk_control = self.chunk_data = 0
@@ -192,16 +194,16 @@ class Proxy:
         self.changed = threading.Condition()
         ready = threading.Event()
         self.error = None
-        threading.Thread(target=self._accept, args=(host, ready), daemon=True).start()
+        threading.Thread(target=self._accept, args=(listen, ready), daemon=True).start()
         ready.wait()
         if self.error:
             raise self.error
-        self.port = self.listener.getsockname()[1]
+        self.address = self.listener.getsockname()
 
-    def _accept(self, host, ready):
+    def _accept(self, listen, ready):
         try:
             enter_namespace(self.namespace)
-            self.listener = socket.create_server((host, 0), backlog=64)
+            self.listener = listen()
         except OSError as error:
             self.error = error
         ready.set()

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Migrations under fault, one after another: soak.py --tool BUILD/cli/godwit [--runs N | --minutes M] [--seed S].
+"""Migrations under fault, one after another: soak.py --tool BUILD/cli/godwit [--transport T] [--runs N | --minutes M]
+[--seed S].
 
 Each run is a source and a destination (`godwit send --guest process`, `godwit recv --guest process --once`) as two
 processes with a proxy in between, and one fault at a random moment of a random phase; everything random comes from the
@@ -30,28 +31,34 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import faults  # noqa: E402
+import transports  # noqa: E402
 import witness  # noqa: E402
 from proxy import Proxy  # noqa: E402
 
 MIB = 1 << 20
 LIMIT = 25  # seconds: the sum of all timeouts below that can follow each other, and room for a busy machine
 HOLD_PATIENCE = 7  # a source that holds asks every 2 s; who can answer by then has answered
-TIMEOUTS = {"connect-timeout": "2s", "handshake-timeout": "800ms", "setup-timeout": "2s", "heartbeat-interval": "100ms",
-            "peer-timeout": f"{int(faults.PEER_TIMEOUT * 1000)}ms", "progress-timeout": "1200ms"}
-EVENTS = {"setup": ("hello", "OFFER", "ACCEPT"), "active": ("data",), "device": ("COMMIT", "LOADED"), "run": ("RUN",),
+TIMEOUTS = {"connect-timeout": 2000, "handshake-timeout": 800, "setup-timeout": 2000, "heartbeat-interval": 100,
+            "peer-timeout": int(faults.PEER_TIMEOUT * 1000), "progress-timeout": 1200}  # ms
+EVENTS = {"setup": ("hello", "OFFER", "ACCEPT"), "device": ("COMMIT", "LOADED"), "run": ("RUN",),
           "running": ("RUNNING",), "after": ("RUNNING", "BYE")}
+NOBODY = 65534
 SABOTAGE = ("swap-pages", "old-device-state")
+NOTICED = re.compile("guest is wrong|counters went back")  # what the judge says of them
 HELD = "the guest is held here, stopped"
 
 
 class Process:
-    def __init__(self, command, namespace=None, limit=None):
+    def __init__(self, command, namespace=None, limits=None, user=None):
+        """limits: {resource.RLIMIT_...: bytes}; user: a number, who need not have the right to raise them so far."""
         prefix = ["ip", "netns", "exec", namespace] if namespace else []
+        prefix += ["setpriv", "--reuid", user, "--regid", user, "--clear-groups"] if user else []
         self.out, self.err, self.frozen = "", "", False
         self.process = subprocess.Popen(
-            prefix + [str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [str(word) for word in prefix + command], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True,
-            preexec_fn=(lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit))) if limit else None)
+            preexec_fn=(lambda: [resource.setrlimit(what, (most, most)) for what, most in limits.items()])
+            if limits else None)
         self.readers = [threading.Thread(target=self._read, args=(name,), daemon=True) for name in ("out", "err")]
         for reader in self.readers:
             reader.start()
@@ -140,6 +147,7 @@ class Run:
     seed: int
     kind: str
     folder: Path
+    transport: transports.Tcp
     net: Net = None
     wanted: str = ""  # the phase the fault was aimed at
     phase: str = "never"  # the one it hit
@@ -150,47 +158,56 @@ class Run:
     sabotage: str = None  # x-fault: damage that nothing but the judge can see
     source_code: int = None
     destination_code: int = None
+    source: Process = None
+    destination: Process = None
+    proxy: Proxy = None
 
     def __post_init__(self):
         self.random = random.Random(f"{self.seed} {self.kind}")
-        self.act, phases, self.allowed = {**faults.FAULTS, **faults.NETWORK_FAULTS}[self.kind]
+        self.act, phases, self.allowed = {**self.transport.faults, **faults.NETWORK_FAULTS}[self.kind]
         self.wanted = self.random.choice(phases)
-        self.event = self.random.choice(EVENTS.get(self.wanted, ("",)))
+        self.event = self.random.choice({**EVENTS, "active": (self.transport.moving,)}.get(self.wanted, ("",)))
         self.ram = self.random.choice((8, 16, 32)) * MIB
-        seconds = self.random.uniform(0.15, 0.6)
-        self.after = self.random.uniform(0, seconds) if self.wanted == "active" else self.random.choice(
+        patience = self.transport.patience
+        self.limit, self.peer_timeout = LIMIT * patience, faults.PEER_TIMEOUT * patience
+        seconds = self.random.uniform(0.15, 0.6) * patience
+        self.after = self.random.uniform(0, seconds) if self.wanted == "active" else patience * self.random.choice(
             (0, self.random.uniform(0, 0.01), self.random.uniform(0, 0.12)))
         self.options = {"multifd-channels": self.random.randint(1, 4), "max-bandwidth": int(self.ram / seconds),
-                        "downtime-limit": self.random.choice((20, 100, 300)),
-                        "switchover-timeout": self.random.choice((700, 1500))}
+                        "downtime-limit": self.random.choice((20, 100, 300)) * patience,
+                        "switchover-timeout": self.random.choice((700, 1500)) * patience}
         # at most half of what the line carries, so that every migration converges
         self.guest = {"ram": self.ram, "dirty-rate": int(min(self.random.choice((4, 16, 40)) * MIB, self.ram / seconds / 2,
                                                     MIB if self.kind in ("delay", "split") else 1 << 40)),
                       "hot-set": self.ram // self.random.choice((2, 4, 16)),
                       "pattern": self.random.choice(("random", "random", "mixed", "zero"))}
-        self.hold = {name: self.random.uniform(0, 0.08) for name in ("OFFER", "ACCEPT", "COMMIT", "LOADED", "RUN",
-                     "RUNNING", "BYE") if self.random.random() < 0.5}
+        self.hold = {name: self.random.uniform(0, 0.08) * patience for name in ("OFFER", "ACCEPT", "COMMIT", "LOADED",
+                     "RUN", "RUNNING", "BYE") if self.random.random() < 0.5}
         if self.sabotage:
             self.options["x-fault"] = self.sabotage
             # pages that differ, and that the guest does not write again: such damage would have healed
             self.guest.update({"pattern": "random", "dirty-rate": MIB, "hot-set": MIB})
-        self.limit = self.random.randint(8, 120) * MIB if self.kind == "no-memory" else None
+        self.rights = {"source": {}, "destination": {}}  # limits and user of each process
+        if self.kind == "no-memory":
+            self.rights["destination"] = {"limits": {resource.RLIMIT_AS: self.random.randint(8, 120) * MIB}}
+        if self.kind == "no-memlock":  # which does not bind root
+            self.rights[self.random.choice(("source", "destination"))] = {
+                "limits": {resource.RLIMIT_MEMLOCK: self.random.randint(1, 60) * MIB}, "user": NOBODY}
 
     # ---- doing it ----
 
     def perform(self):
         begin = time.monotonic()
-        self.deadline = begin + LIMIT
+        self.deadline = begin + self.limit
         self.witness = self.folder / "witness"
-        self.source = self.proxy = None
-        timeouts = [f"--{name}={value}" for name, value in TIMEOUTS.items()]
-        self.destination = Process(
-            [self.tool, "recv", "tcp:127.0.0.1:0", "--guest", "process", "--once", "--check", "--json", "--witness",
-             self.witness, *timeouts], self.net and self.net.destination, self.limit)
+        self.witness.touch()
+        self.witness.chmod(0o666)  # one side may be another user's
+        self.destination = Process([self.tool, "recv", self.transport.listens_at(self), "--once", *self._words()],
+                                   self.net and self.net.destination, **self.rights["destination"])
         try:
-            port = self._port()
-            if port:
-                self._migrate(port, timeouts)
+            uri = self._address()
+            if uri:
+                self._migrate(uri)
         finally:
             if self.proxy:
                 self.proxy.close()
@@ -199,29 +216,36 @@ class Run:
                     process.bury()
             if self.net:
                 self.net.mend()
+            self.transport.remove(self)
         self.seconds = time.monotonic() - begin
         judge(self)
+        self.problems += self.transport.problems(self)
 
-    def _port(self):
+    def _words(self):
+        """What both sides are told."""
+        timeouts = [f"--{name}={value * self.transport.patience}ms" for name, value in TIMEOUTS.items()]
+        return ["--guest", "process", "--check", "--json", "--witness", self.witness, *timeouts]
+
+    def _address(self):
+        """What the destination says it listens at."""
         while time.monotonic() < self.deadline and not self.destination.over():
-            match = re.search(r"listening on tcp:127.0.0.1:(\d+)", self.destination.err)
+            match = re.search(r"listening on (\S+)\s", self.destination.err)
             if match:
-                return int(match[1])
+                return match[1]
             time.sleep(0.005)
-        if not self.limit:
+        if not self.rights["destination"]:
             self.problems.append("the destination did not listen")
         return None
 
-    def _migrate(self, port, timeouts):
-        host = self.net.there if self.net else "127.0.0.1"
-        self.proxy = Proxy(("127.0.0.1", port), self.seed, self.hold, host, self.net and self.net.destination)
+    def _migrate(self, uri):
+        self.proxy, uri = self.transport.insert(self, uri)
         if self.wanted == "start":
             self._strike()
         options = [f"--{name}={value}" for name, value in {**self.options, **self.guest}.items()]
-        self.source = Process([self.tool, "send", f"tcp:{host}:{self.proxy.port}", "--guest", "process", "--check",
-                               "--json", "--witness", self.witness, *options, *timeouts],
-                              self.net and self.net.source)
-        if self.wanted != "start" and self.proxy.wait_for(self.event, 8, self.source.over):
+        self.source = Process([self.tool, "send", uri, *self._words(), *options], self.net and self.net.source,
+                              **self.rights["source"])
+        patience = 8 * self.transport.patience
+        if self.wanted != "start" and self.proxy.wait_for(self.event, patience, self.source.over):
             time.sleep(self.after)
             self._strike()
         self._end_source()
@@ -232,7 +256,7 @@ class Run:
         self.phase = ("start" if not self.source else
                       "after" if "RUNNING" in passed else "running" if "RUN" in passed else
                       "run" if "RUN" in self.proxy.seen else "device" if "COMMIT" in self.proxy.seen else
-                      "active" if "data" in passed else "setup")
+                      "active" if self.transport.moving in passed else "setup")
         self.fault_at = time.monotonic_ns()
         self.act(self)
 
@@ -246,16 +270,16 @@ class Run:
             self.source_code = self.source.wait(0.02)
             if held_since is None and HELD in self.source.err:
                 held_since = time.monotonic()
-            patience = 0.3 if "unknown" in self.allowed else HOLD_PATIENCE
+            patience = self.transport.patience * (0.3 if "unknown" in self.allowed else HOLD_PATIENCE)
             if held_since and time.monotonic() - held_since > patience:
                 self.source.say("quit\n")
-                held_since = time.monotonic() + LIMIT
+                held_since = time.monotonic() + self.limit
         if self.source_code is None and not self.source.frozen:
-            self.problems.append(f"the source did not end within {LIMIT} s")
+            self.problems.append(f"the source did not end within {self.limit} s")
 
     def _outwait(self, process):
         """Until the other side has noticed that this one is frozen."""
-        end = time.monotonic() + 6 * faults.PEER_TIMEOUT
+        end = time.monotonic() + 6 * self.peer_timeout
         while time.monotonic() < end and not process.over():
             time.sleep(0.02)
 
@@ -264,7 +288,7 @@ class Run:
             return
         if self.source_code != 0 and self.source_code is not None:
             time.sleep(0.05)
-        end = time.monotonic() + 8 * faults.PEER_TIMEOUT
+        end = time.monotonic() + 8 * self.peer_timeout
         while time.monotonic() < end and not self.destination.over() and not self._runs_there():
             time.sleep(0.02)
         self.destination.signal(signal.SIGTERM)
@@ -274,7 +298,7 @@ class Run:
 
     def _runs_there(self):
         """The destination's guest has been seen to run for a while: tens of ticks, one a millisecond."""
-        return sum(r.side == witness.DESTINATION and r.kind == witness.TICK for r in witness.read(self.witness)) >= 30
+        return witness.count_ticks(self.witness, witness.DESTINATION) >= 30
 
 
 # ---- judging it ----
@@ -365,11 +389,16 @@ def describe(run):
 class Soak:
     def __init__(self, options):
         self.options, self.lock = options, threading.Lock()
+        self.transport = transports.BY_NAME[options.transport]()
+        self.transport.check()
+        self.jobs = 1 if self.transport.alone else options.jobs
         self.folder = Path(tempfile.mkdtemp(prefix="godwit-soak-"))
+        self.folder.chmod(0o755)  # a fault is about a user without privileges
         self.nets, self.local = [], threading.local()
         self.runs, self.count, self.failed = [], 0, 0
-        self.network = options.network and faults.is_root() and shutil.which("ip") is not None
-        self.kinds = list(faults.FAULTS)
+        self.network = (options.network and self.transport.networks and faults.is_root() and
+                        shutil.which("ip") is not None)
+        self.kinds = list(self.transport.faults)
         if self.network:
             trial = Net(f"gws{os.getpid()}x")
             self.network = trial.made
@@ -395,14 +424,15 @@ class Soak:
         network = kind in faults.NETWORK_FAULTS or choice.random() < 0.2
         folder = self.folder / f"run-{seed}-{sabotage or kind}"
         folder.mkdir()
-        run = Run(self.options.tool, seed, kind, folder, self.net() if network else None,
+        run = Run(self.options.tool, seed, kind, folder, self.transport, self.net() if network else None,
                   sabotage=sabotage)
         try:
             run.perform()
         except Exception as error:  # a bug of ours must not end the soak
             run.problems.append(f"the runner: {type(error).__name__}: {error}")
         if sabotage:  # it is the judge that is tested
-            run.problems = [] if run.problems else [f"{sabotage} was not noticed"]
+            noticed = any(NOTICED.search(text) for text in run.problems)
+            run.problems = [] if noticed else [f"{sabotage} was not noticed", *run.problems]
             run.kind = f"{kind} with {sabotage}"
         if run.problems:
             (folder / "report").write_text("\n".join(describe(run)) + "\n")
@@ -415,7 +445,9 @@ class Soak:
         self.count += 1
         self.failed += bool(run.problems)
         self.runs.append((run.kind, run.phase, run.outcome, run.seconds, bool(run.problems)))
-        lines = describe(run) if run.problems or self.options.verbose else []
+        # allowed, since a machine may be too slow for its timeouts, and yet to be looked at
+        unprovoked = run.phase == "never" and run.outcome != "completed"
+        lines = describe(run) if run.problems or unprovoked or self.options.verbose else []
         if self.options.tap:
             print(f"{'not ok' if run.problems else 'ok'} {self.count} - {run.kind}, seed {run.seed}, "
                   f"hit {run.phase}: {run.outcome}")
@@ -438,19 +470,24 @@ class Soak:
                 self.folder.rmdir()
 
     def _work(self, work):
-        with ThreadPoolExecutor(max_workers=self.options.jobs) as pool:
+        with ThreadPoolExecutor(max_workers=self.jobs) as pool:
             pending = set()
             for arguments in itertools.chain(work, ((seed,) for seed in self.seeds())):
                 pending.add(pool.submit(self.one, *arguments))
-                while len(pending) >= self.options.jobs:
+                while len(pending) >= self.jobs:
                     done = {future for future in pending if future.done()}
                     pending -= done
+                    for future in done:
+                        future.result()
                     if not done:
                         time.sleep(0.01)
+        for future in pending:
+            future.result()
 
     def seeds(self):
         if self.options.short:
-            yield from range(len(self.kinds))
+            short = self.transport.short or self.kinds
+            yield from (seed for seed, kind in enumerate(self.kinds) if kind in short)
             yield self.options.seed
             return
         end = time.monotonic() + self.options.minutes * 60 if self.options.minutes else None
@@ -467,7 +504,7 @@ class Soak:
         totals = collections.Counter()
         print(f"{'fault':26}" + "".join(f"{phase:>16}" for phase in phases))
         letters = {"completed": "c", "failed": "f", "unknown": "u", "there": "t", "nowhere": "n", "refused": "r"}
-        for kind in [k for k in {**faults.FAULTS, **faults.NETWORK_FAULTS} if k in rows]:
+        for kind in [k for k in {**self.transport.faults, **faults.NETWORK_FAULTS} if k in rows]:
             cells = []
             for phase in phases:
                 found = sorted((o, n) for (p, o), n in rows[kind].items() if p == phase)
@@ -484,6 +521,7 @@ class Soak:
 def main():
     parser = argparse.ArgumentParser(description="Migrations under fault.")
     parser.add_argument("--tool", required=True, help="the godwit program")
+    parser.add_argument("--transport", choices=transports.BY_NAME, default="tcp")
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--minutes", type=float, default=0, help="for so long, instead of a number of runs")
     parser.add_argument("--seed", type=int, default=None, help="of the first run; the others follow")
@@ -498,9 +536,11 @@ def main():
     if options.seed is None:
         options.seed = random.SystemRandom().randrange(1 << 30)
     options.tap = options.tap or options.short
-    print(f"# seed {options.seed}, {options.jobs} at a time" if options.tap else
-          f"seed {options.seed}, {options.jobs} at a time", flush=True)
-    soak = Soak(options)
+    try:
+        soak = Soak(options)
+    except transports.Missing as error:
+        parser.error(error)
+    print(f"{'# ' if options.tap else ''}seed {options.seed}, {soak.jobs} at a time", flush=True)
     soak.perform()
     if options.tap:
         print(f"1..{soak.count}")

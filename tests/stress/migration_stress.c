@@ -1,8 +1,8 @@
 /*
  * Whole migrations, again and again, over the loop, over a Unix socket, and with a data plane of its own, the pretended
  * one and RDMA on the fake in turn: four channels, or twenty, a guest that writes all along, a thread that asks and
- * sets, and in half of the rounds a cancel at a random moment, on either side. Every round must end in one of the legal
- * ends. Meant for ThreadSanitizer.
+ * sets, channels that are replaced every few pages in a third of the rounds, and in half of the rounds a cancel at a
+ * random moment, on either side. Every round must end in one of the legal ends. Meant for ThreadSanitizer.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -78,6 +78,8 @@ static bool round_of(enum scene_net net, unsigned round, unsigned ends[2])
         test_guest_clear_lazily(&scene->from);
     if (round % 5 == 2)
         test_guest_hide_descriptors(&scene->from);
+    if (round % 3 == 1)
+        scene_set_source(scene, "x-channel-lifetime", "64K");
     if (round % 7 == 3)
         scene_set(scene, "rdma-pin-all", "on");
     if (round % 7 == 4)

@@ -354,10 +354,10 @@ Test(pki, an_authority_that_cannot_sign_is_refused)
     refused(GODWIT_ERR_INVALID, "a/ca-cert.pem is not valid before ", b, &at);
 
     chmod(in_scratch("a/ca-key.pem"), 0640);
-    refused(GODWIT_ERR_INVALID, "a/ca-key.pem (mode 0640): chmod 600", b, &pki);
+    refused(GODWIT_ERR_INVALID, "(mode 0640): chmod 600", b, &pki);
     chmod(in_scratch("a/ca-key.pem"), 0600);
     rename(in_scratch("a/ca-key.pem"), in_scratch("key"));
-    refused(GODWIT_ERR_INVALID, "a/ca-key.pem: No such file", b, &pki);
+    refused(GODWIT_ERR_INVALID, "a/ca-key.pem, which has to be there: No such file", b, &pki);
     write_file(in_scratch("a/ca-key.pem"), (char *)slurp(in_scratch("other/ca-key.pem")).data, 0600);
     refused(GODWIT_ERR_INVALID, "a/ca-key.pem is not the key of ca-cert.pem", b, &pki);
     write_file(in_scratch("a/ca-key.pem"), "-----BEGIN", 0600);
@@ -367,12 +367,12 @@ Test(pki, an_authority_that_cannot_sign_is_refused)
     write_file(in_scratch("a/ca-key.pem"), (char *)slurp(in_scratch("other/server-key.pem")).data, 0600);
     refused(GODWIT_ERR_INVALID, "a/ca-cert.pem is not the certificate of an authority", b, &pki);
     write_file(in_scratch("a/ca-cert.pem"), "", 0644);
-    refused(GODWIT_ERR_INVALID, "a/ca-cert.pem is no certificate in PEM form", b, &pki);
+    refused(GODWIT_ERR_INVALID, "a/ca-cert.pem is empty", b, &pki);
     unlink(in_scratch("a/ca-cert.pem"));
     cr_assert_eq(mkfifo(in_scratch("a/ca-cert.pem"), 0600), 0);
-    refused(GODWIT_ERR_INVALID, "a/ca-cert.pem is not a regular file", b, &pki);
+    refused(GODWIT_ERR_INVALID, "a/ca-cert.pem is not a file", b, &pki);
     pki.authority = in_scratch("nowhere");
-    refused(GODWIT_ERR_INVALID, "nowhere/ca-cert.pem: No such file", b, &pki);
+    refused(GODWIT_ERR_INVALID, "nowhere/ca-cert.pem, which has to be there: No such file", b, &pki);
     cr_expect_eq(access(b, F_OK), -1);
 }
 
@@ -551,8 +551,10 @@ Test(pki, a_host_is_never_called_localhost_unless_asked_for)
     make("asked", &pki, NULL);
     cr_expect(accepted(in_scratch("asked/ca-cert.pem"), in_scratch("asked/server-cert.pem"), GNUTLS_KP_TLS_WWW_SERVER,
                        "::1"));
-    if (unshare(CLONE_NEWUTS))
+    if (unshare(CLONE_NEWUTS)) {
+        remove_scratch(); /* a skip leaves .fini out */
         cr_skip("a host name of its own takes a privilege");
+    }
     pki.host = NULL;
     const char *const names[] = {"localhost", "localhost.localdomain", "LocalHost", "127.0.0.1", "", "(none)"};
     for (unsigned i = 0; i < sizeof names / sizeof *names; i++) {
@@ -690,8 +692,8 @@ Test(pki, only_certificates_and_lists_of_the_authority_are_taken)
     revoke_refused("other/client-cert.pem is no certificate that the authority signed", "a", "other/client-cert.pem");
     revoke_refused("a/ca-cert.pem is no certificate that the authority signed", "a", "a/ca-cert.pem");
     revoke_refused("a/ca-key.pem is no certificate in PEM form", "a", "a/ca-key.pem");
-    revoke_refused("nothing: No such file", "a", "nothing");
-    revoke_refused("b/ca-key.pem: No such file", "b", "b/client-cert.pem");
+    revoke_refused("nothing, which has to be there: No such file", "a", "nothing");
+    revoke_refused("b/ca-key.pem, which has to be there: No such file", "b", "b/client-cert.pem");
     cr_expect_eq(access(in_scratch("a/ca-crl.pem"), F_OK), -1);
 
     take_back("other", "other/client-cert.pem", pki.now);

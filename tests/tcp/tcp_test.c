@@ -355,3 +355,18 @@ Test(tcp, full_backlog_ends_in_time_or_by_cancel)
         channel_free(channels[i]);
     close(fd);
 }
+
+/* TLS of the kernel asks for it: whether a record that is no data came between two messages, or within one. */
+Test(tcp, recv_that_fails_leaves_in_its_iovs_what_has_not_come)
+{
+    struct pair pair;
+    char first[8], second[8];
+    struct iovec iov[] = {{first, sizeof first}, {second, sizeof second}};
+    cr_assert_eq(pair_open(&pair, PAIR_TCP4), GODWIT_OK, "%s", pair.error.text);
+    cr_assert_eq(channel_send(pair.a, "whole...", sizeof first, NULL, 0, 5000), GODWIT_OK);
+    channel_shutdown(pair.a);
+    cr_assert_eq(channel_recv(pair.b, iov, 2, 5000), GODWIT_ERR_RESET);
+    cr_assert_eq(iov[0].iov_len, 0);
+    cr_assert_eq(iov[1].iov_len, sizeof second);
+    pair_close(&pair);
+}

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tcp/stream.h"
 #include "tcp/tcp.h"
 #include "tcp/tls_private.h"
 #include "tests/lib/pair.h"
@@ -112,6 +113,35 @@ Test(tls_channel, a_changed_bit_is_found)
     pair_close(&pair);
 }
 
+/* Batches of records leave in calls of their own; the caller knows of one message. */
+static enum godwit_err send_stuck_at(unsigned batch)
+{
+    enum { SIZE = 20 * TLS_PLAIN_MAX, LATER = 1000 };
+    struct fault_counts counts = {0};
+    struct fault_plan plan = fault_plan_none();
+    plan.counts = &counts;
+    plan.fail_op = FAULT_SEND;
+    plan.fail_at = LATER;
+    plan.fail_code = GODWIT_ERR_TIMEOUT;
+    struct pair pair;
+    cr_assert_eq(pair_listen_faulty(&pair, PAIR_TLS_TCP, &plan), GODWIT_OK, "%s", pair.error.text);
+    cr_assert_eq(pair_connect(&pair), GODWIT_OK, "%s", pair.error.text);
+    atomic_store(&counts.calls[FAULT_SEND], LATER - batch);
+    uint8_t *memory = calloc(1, SIZE);
+    struct iovec iov = {memory, SIZE};
+    enum godwit_err err = channel_send(pair.a, NULL, 0, &iov, 1, SOON_MS);
+    free(memory);
+    pair_close(&pair);
+    return err;
+}
+
+Test(tls_channel, a_send_that_is_stuck_is_stalled_once_a_part_has_left)
+{
+    cr_assert_eq(send_stuck_at(0), GODWIT_ERR_TIMEOUT);
+    for (unsigned batch = 1; batch < 3; batch++)
+        cr_assert_eq(send_stuck_at(batch), GODWIT_ERR_STALLED, "batch %u", batch);
+}
+
 /* ---- strangers ---- */
 
 static struct channel *knock_bare(struct pair *pair)
@@ -141,6 +171,91 @@ Test(tls_channel, another_language_is_named_and_answered_with_an_alert)
     uint8_t alert[2];
     cr_assert_eq(channel_recv_exact(pair.a, alert, sizeof alert, SOON_MS), GODWIT_OK);
     cr_assert(alert[0] == 21 && alert[1] == 3, "%u %u", alert[0], alert[1]);
+    pair_close(&pair);
+}
+
+/* A peer that has the key, and something else than godwit to say: it sends no ALPN at all. */
+struct other_program {
+    enum tls_side side;
+    struct channel *channel; /* bare, and used up */
+    pthread_t thread;
+    int rc;
+};
+
+static int other_key(gnutls_session_t session, const char *user, gnutls_datum_t *key)
+{
+    (void)session, (void)user;
+    key->data = gnutls_malloc(PAIR_KEY_SIZE);
+    key->size = PAIR_KEY_SIZE;
+    memcpy(key->data, pair_key, PAIR_KEY_SIZE);
+    return 0;
+}
+
+static void *other_main(void *argument)
+{
+    struct other_program *other = argument;
+    gnutls_session_t session;
+    gnutls_psk_client_credentials_t client;
+    gnutls_psk_server_credentials_t server;
+    gnutls_datum_t key = {(unsigned char *)(uintptr_t)pair_key, PAIR_KEY_SIZE};
+    gnutls_psk_allocate_client_credentials(&client);
+    gnutls_psk_set_client_credentials(client, "qemu", &key, GNUTLS_PSK_KEY_RAW);
+    gnutls_psk_allocate_server_credentials(&server);
+    gnutls_psk_set_server_credentials_function(server, other_key);
+    bool connects = other->side == TLS_CLIENT;
+    gnutls_init(&session, (connects ? GNUTLS_CLIENT : GNUTLS_SERVER) | GNUTLS_NO_SIGNAL);
+    gnutls_priority_set_direct(session, "NORMAL:-KX-ALL:+ECDHE-PSK", NULL);
+    gnutls_credentials_set(session, GNUTLS_CRD_PSK, connects ? (void *)client : (void *)server);
+    gnutls_transport_set_int(session, stream_socket(other->channel));
+    gnutls_handshake_set_timeout(session, SOON_MS);
+    do
+        other->rc = gnutls_handshake(session);
+    while (other->rc < 0 && !gnutls_error_is_fatal(other->rc));
+    char byte;
+    if (other->rc == 0) /* a client learns of the refusal later */
+        other->rc = (int)gnutls_record_recv(session, &byte, 1);
+    gnutls_deinit(session);
+    gnutls_psk_free_client_credentials(client);
+    gnutls_psk_free_server_credentials(server);
+    channel_free(other->channel);
+    return NULL;
+}
+
+Test(tls_channel, a_client_with_the_key_that_is_no_godwit_is_turned_away)
+{
+    struct pair pair;
+    open_bare(&pair);
+    struct other_program other = {.side = TLS_CLIENT, .channel = pair.a};
+    pair.a = NULL;
+    pthread_create(&other.thread, NULL, other_main, &other);
+    enum godwit_err err = channel_handshake(pair.b, SOON_MS, &pair.error);
+    channel_free(pair.b);
+    pair.b = NULL;
+    pthread_join(other.thread, NULL);
+    cr_assert_eq(err, GODWIT_ERR_NOT_ADMITTED);
+    expect_words(&pair.error, "something else than godwit");
+    cr_assert_eq(other.rc, GNUTLS_E_FATAL_ALERT_RECEIVED, "%d", other.rc);
+    pair_close(&pair);
+}
+
+Test(tls_channel, a_server_with_the_key_that_is_no_godwit_is_left)
+{
+    struct pair pair;
+    cr_assert_eq(pair_listen(&pair, PAIR_TLS_TCP), GODWIT_OK, "%s", pair.error.text);
+    struct address anywhere = pair.address;
+    struct listener *listener;
+    anywhere.port = 0;
+    cr_assert_eq(transport_listen(&tcp_transport, &anywhere, 1, &listener, &(struct backlog_warning){0}, &pair.error),
+                 GODWIT_OK, "%s", pair.error.text);
+    pair.address = *listener_address(listener);
+    struct pair_knocker knocker = {.pair = &pair, .timeout_ms = SOON_MS};
+    pair_knocker_start(&knocker);
+    struct other_program other = {.side = TLS_SERVER};
+    cr_assert_eq(listener_accept(listener, SOON_MS, &other.channel, &pair.error), GODWIT_OK, "%s", pair.error.text);
+    other_main(&other);
+    cr_assert_eq(pair_knocker_join(&knocker), GODWIT_ERR_NOT_ADMITTED, "%s", knocker.error.text);
+    expect_words(&knocker.error, "something else than godwit");
+    listener_free(listener);
     pair_close(&pair);
 }
 
@@ -194,6 +309,19 @@ Test(tls_channel, a_peer_that_hangs_up_in_the_handshake_is_named)
     pair_close(&pair);
 }
 
+Test(tls_channel, a_handshake_may_be_left_without_a_deadline)
+{
+    struct pair pair;
+    cr_assert_eq(pair_listen(&pair, PAIR_TLS_TCP), GODWIT_OK, "%s", pair.error.text);
+    struct pair_knocker knocker = {.pair = &pair, .timeout_ms = SOON_MS};
+    pair_knocker_start(&knocker);
+    cr_assert_eq(listener_accept(pair.listener, SOON_MS, &pair.b, &pair.error), GODWIT_OK, "%s", pair.error.text);
+    cr_assert_eq(channel_handshake(pair.b, CHANNEL_FOREVER, &pair.error), GODWIT_OK, "%s", pair.error.text);
+    cr_assert_eq(pair_knocker_join(&knocker), GODWIT_OK, "%s", knocker.error.text);
+    pair.a = knocker.channel;
+    pair_close(&pair);
+}
+
 static void *end_it(void *channel)
 {
     struct timespec nap = {.tv_nsec = 50 * 1000000};
@@ -229,6 +357,65 @@ Test(tls_channel, connecting_to_one_who_never_answers_ends_in_time_and_by_cancel
 }
 
 /* ---- keys that change ---- */
+
+struct keys {
+    unsigned char bytes[64];
+    size_t size;
+};
+
+/* Of the sending direction. */
+static struct keys keys_of(const struct tls_channel *channel)
+{
+    struct keys keys = {0};
+    gnutls_datum_t mac, iv, key;
+    unsigned char sequence[8];
+    cr_assert_eq(gnutls_record_get_state(channel->session, 0, &mac, &iv, &key, sequence), 0);
+    cr_assert_leq(key.size, sizeof keys.bytes);
+    memcpy(keys.bytes, key.data, key.size);
+    keys.size = key.size;
+    return keys;
+}
+
+/* A kernel cannot follow new keys, and GnuTLS would change them by itself after 2^24 records. */
+Test(tls_channel, fixed_keys_stay_the_same_however_much_is_sent)
+{
+    struct pair pair;
+    open_pair(&pair);
+    struct tls_channel *from = (struct tls_channel *)pair.a, *to = (struct tls_channel *)pair.b;
+    static const unsigned char late[8] = {0, 0, 0, 0, 0, 0xff, 0xff, 0xf0};
+    gnutls_record_set_state(from->session, 0, late);
+    gnutls_record_set_state(to->session, 1, late);
+    from->fixed_keys = true;
+    struct keys before = keys_of(from);
+    for (unsigned i = 0; i < 32; i++) {
+        char byte = (char)i;
+        cr_assert_eq(channel_send(pair.a, &byte, 1, NULL, 0, SOON_MS), GODWIT_OK);
+        cr_assert_eq(channel_recv_exact(pair.b, &byte, 1, SOON_MS), GODWIT_OK, "%s", channel_detail(pair.b));
+    }
+    struct keys after = keys_of(from);
+    cr_assert_eq(after.size, before.size);
+    cr_assert_arr_eq(after.bytes, before.bytes, before.size);
+    pair_close(&pair);
+}
+
+/* The limit of a cipher is one of records, and small ones come to few bytes. */
+Test(tls_channel, small_records_wear_keys_out_as_well)
+{
+    struct pair pair;
+    open_pair(&pair);
+    struct tls_channel *from = (struct tls_channel *)pair.a;
+    from->sent_records = TLS_KEY_RECORDS - 2;
+    from->renewed_ms = 0;
+    struct keys before = keys_of(from), after;
+    for (unsigned i = 0; i < 4; i++) {
+        char byte = (char)i;
+        after = keys_of(from);
+        cr_assert_eq(memcmp(after.bytes, before.bytes, before.size) == 0, i < 3, "record %u", i);
+        cr_assert_eq(channel_send(pair.a, &byte, 1, NULL, 0, SOON_MS), GODWIT_OK);
+        cr_assert_eq(channel_recv_exact(pair.b, &byte, 1, SOON_MS), GODWIT_OK, "%s", channel_detail(pair.b));
+    }
+    pair_close(&pair);
+}
 
 enum { FLOW_STEP = 64 << 10 };
 

@@ -179,6 +179,19 @@ CASE(a_key_that_others_may_read_or_change_is_refused)
     expect_loads(TLS_SERVER);
 }
 
+CASE(a_certificate_that_anybody_may_change_is_refused)
+{
+    static const char *const files[] = {"ca-cert.pem", "server-cert.pem"};
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        char path[PKI_PATH_MAX + 32];
+        snprintf(path, sizeof path, "%s/%s", pki.directory, files[i]);
+        cr_assert_eq(chmod(path, 0646), 0);
+        expect_refused(TLS_SERVER, WORDS(files[i], "0646", "chmod o-w"));
+        cr_assert_eq(chmod(path, 0664), 0);
+        expect_loads(TLS_SERVER);
+    }
+}
+
 CASE(a_key_behind_a_link_is_judged_by_its_own_mode)
 {
     char target[PKI_PATH_MAX + 32], link[PKI_PATH_MAX + 32];

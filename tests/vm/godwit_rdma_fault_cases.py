@@ -4,11 +4,12 @@ source, and nothing of the device's left.
 Over TCP every one of these cases has its counterpart in tests/cli.
 """
 import signal
+import sys
 import time
 
 import wire
 from migration import (SAFE, demo, failed, leaves_no_verbs_object, recv, report, send, start_send, verbs_objects,
-                       verified)
+                       succeeded, verified)
 
 NOBODY = 65534
 SLOW = ["--ram", "64M", "--dirty-rate", "5M", "--json", "--max-bandwidth", "2M"]  # runs as long as one likes
@@ -43,6 +44,62 @@ def one_side_expects_tcp(t):
 def nothing_listens(t):
     sent = send(t.machine, f"rdma:{t.machine.address}:9", "--ram", "16M", "--connect-timeout", "1s")
     t.expect(failed(sent, "refused", SAFE), "neither for TCP nor for RDMA", sent)
+
+
+# Listens at a port, says which, and connects whoever comes with the second argument's port, or answers as a stranger.
+DOOR = """
+import socket, sys, threading
+def pump(come, go):
+    while data := come.recv(65536):
+        go.sendall(data)
+    go.shutdown(socket.SHUT_WR)
+listener = socket.create_server((sys.argv[1], 0))
+print("door", listener.getsockname()[1], flush=True)
+while True:
+    end = listener.accept()[0]
+    if len(sys.argv) < 3:
+        end.sendall(b"HTTP/1.1 400 Bad Request" + 40 * b"\\r\\n")
+        end.close()
+        continue
+    behind = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+    for ends in ((end, behind), (behind, end)):
+        threading.Thread(target=pump, args=ends, daemon=True).start()
+"""
+
+
+def start_door(machine, *words):
+    """(its Job, the address at which there is TCP only)."""
+    job = machine.spawn([sys.executable, "-c", DOOR, machine.address, *words])
+    return job, f"rdma:{machine.address}:{job.wait_for(r'door ([0-9]+)')[1]}"
+
+
+def tcp_without_rdma_behind_it(t):
+    objects = verbs_objects(t.machine)
+    door, uri = start_door(t.machine)
+    sent = send(t.machine, uri, "--ram", "16M")
+    t.expect(failed(sent, "does not speak godwit's protocol", SAFE), "a stranger: the source says so", sent)
+    door.kill()
+    receiver, real = recv(t.machine, "--once", "--discard")
+    door, uri = start_door(t.machine, real.rpartition(":")[2])
+    sent = send(t.machine, uri, "--ram", "16M", "--connect-timeout", "2s")
+    t.expect(failed(sent, "data channel 0", "nothing listens there for RDMA", SAFE),
+             "a tunnel for TCP alone: the source says so", sent)
+    got = receiver.wait(60)
+    t.expect(failed(got, "nothing listens there for RDMA"), "and the destination is told", got)
+    door.kill()
+    leaves_no_verbs_object(t, t.machine, objects, "afterwards")
+
+
+def a_small_backlog_is_warned_of(t):
+    was = t.machine.check("cat /proc/sys/net/rdma_ucm/max_backlog").strip()
+    t.machine.check("echo 7 >/proc/sys/net/rdma_ucm/max_backlog")
+    receiver, uri = recv(t.machine, "--once", "--discard")
+    sent = send(t.machine, uri, "--ram", "16M", "--channels", "4")
+    got = receiver.wait(60)
+    words = "godwit: warning: net.rdma_ucm.max_backlog is 7: "
+    t.expect(words in got.err and "sysctl net.rdma_ucm.max_backlog=" in got.err, "it is named, with the remedy", got)
+    t.expect(succeeded(sent, got), "and it is no error", sent, got)
+    t.machine.check(f"echo {was} >/proc/sys/net/rdma_ucm/max_backlog")
 
 
 def an_address_without_a_device(t):
@@ -142,5 +199,6 @@ def the_device_is_removed(t):
     leaves_no_verbs_object(t, t.machine, objects, "afterwards")
 
 
-CASES = [one_side_expects_tcp, nothing_listens, an_address_without_a_device, too_little_memory_may_be_locked,
-         either_side_is_killed, either_side_freezes, either_side_is_interrupted, the_device_is_removed]
+CASES = [one_side_expects_tcp, nothing_listens, tcp_without_rdma_behind_it, a_small_backlog_is_warned_of,
+         an_address_without_a_device, too_little_memory_may_be_locked, either_side_is_killed, either_side_freezes,
+         either_side_is_interrupted, the_device_is_removed]

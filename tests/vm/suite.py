@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """The tests in virtual machines.
 
-    suite.py BUILD one|pair|command|tls|rdma|rdma-pair [WORD ...]
+    suite.py BUILD one|pair|command|tls|rdma|rdma-pair|rdma-soak [WORD ...]
 
 one: cases that share one machine; pair: cases that share two on a wire; command: the commands vm and pair, each with a
 machine of its own; tls: TLS by the kernel, and beside RDMA; rdma, rdma-pair: godwit over RDMA in one machine, and
-between two. Only the cases whose name contains one of the words.
+between two; rdma-soak: the short form of tests/soak over RDMA. Only the cases whose name contains one of the words.
 """
 import argparse
 import os
@@ -27,6 +27,7 @@ import machine_cases  # noqa: E402
 import pair_cases  # noqa: E402
 import pair_rdma_cases  # noqa: E402
 import rdma_cases  # noqa: E402
+import soak_cases  # noqa: E402
 import tap  # noqa: E402
 from host import Unavailable  # noqa: E402
 from machine import Machine  # noqa: E402
@@ -66,7 +67,7 @@ def none(build, scratch):
 KINDS = {"one": (one, [machine_cases, rdma_cases, godwit_cases]), "pair": (pair, [pair_cases]),
          "command": (none, [command_cases]), "tls": (one, [godwit_tls_cases]),
          "rdma": (one, [godwit_rdma_cases, godwit_rdma_fault_cases]),
-         "rdma-pair": (pair, [pair_rdma_cases])}
+         "rdma-pair": (pair, [pair_rdma_cases]), "rdma-soak": (one, [soak_cases])}
 
 
 def run_case(t, case):
