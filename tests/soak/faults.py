@@ -8,6 +8,8 @@ import signal
 import subprocess
 import time
 
+from proxy import Hurt
+
 # completed: both sides say so and the guest runs at the destination. failed: the guest runs on at the source. unknown:
 # the source held the stopped guest until it was told to quit. there: the source is gone, the guest runs at the
 # destination. nowhere: the source is gone, and its guest with it, before RUN.
@@ -126,6 +128,24 @@ def lost_record(run):
     run.proxy.drop = (name, run.random.choice(("one", "rest")))
 
 
+def hurt(how, control=None, from_source=None):
+    """Of a proxy that cannot read: the next piece of such a connection, of either where none is named."""
+    def strike(run):
+        channels = run.proxy.one_channel() is not None
+        plane = control if control is not None else not channels or run.random.random() < 0.5
+        side = from_source if from_source is not None else run.random.random() < 0.7
+        run.proxy.hurt = Hurt(how, side, plane)
+    return strike
+
+
+def hurt_handshake(how):
+    """At a byte of the first ones of any connection."""
+    def strike(run):
+        number = run.random.randint(0, run.options["multifd-channels"])
+        run.proxy.hurt = Hurt(how, run.random.random() < 0.5, number=number, at=run.random.randrange(1500))
+    return strike
+
+
 def delay(run):
     run.proxy.jitter_ms, run.proxy.chunk_control, run.proxy.chunk_data = run.random.uniform(0.5, 4), 1 << 20, 1 << 16
 
@@ -208,9 +228,30 @@ RDMA_FAULTS = {
     "device-removed": (device_removed, MIDDLE, EITHER),
     "no-memlock": (nothing, ("start",), EITHER),
 }
+READING = {"corrupt-hello", "corrupt-answer", "corrupt-from-source", "corrupt-from-destination", "corrupt-data",
+           "lost-run", "lost-run-only", "lost-running", "lost-running-only", "lost-record"}  # for a proxy that can read
+SEALED_FAULTS = {  # in their place inside TLS
+    "handshake-damaged": (hurt_handshake("flip"), ("start",), EITHER),
+    "handshake-cut": (hurt_handshake("reset"), ("start",), EITHER),
+    "handshake-stops": (hurt_handshake("silent"), ("start",), EITHER),
+    "corrupt-from-source": (hurt("flip", True, True), MIDDLE, EITHER),
+    "corrupt-from-destination": (hurt("flip", True, False), MIDDLE, EITHER),
+    "corrupt-data": (hurt("flip", False, True), ("active", "active", "device"), EITHER),
+    "lost-bytes": (hurt("lose"), MIDDLE, EITHER),
+    "repeated-bytes": (hurt("repeat"), MIDDLE, EITHER),
+    "truncated": (hurt("end"), MIDDLE, EITHER),
+}
+NEEDING_KEYS = {"no-memlock"}  # by a user who may not read the keys
 IN_DATA_CHANNELS = {"channel-reset", "channel-silent", "corrupt-data"}  # for a proxy that sees them
 GONE_SOURCE = {"kill-source", "freeze-source"}
 GONE_DESTINATION = {"kill-destination", "freeze-destination"}
+
+
+def inside_tls(known, one_sided):
+    """Of these faults, those that can be had inside TLS, and the ones that take the place of the others."""
+    left = {name: how for name, how in known.items() if name not in READING | NEEDING_KEYS}
+    added = {name: how for name, how in SEALED_FAULTS.items() if not (one_sided and name in IN_DATA_CHANNELS)}
+    return {**left, **added}
 
 
 def is_root():

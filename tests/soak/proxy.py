@@ -1,7 +1,8 @@
 """A proxy between a source and a destination that understands enough of the protocol to hurt it at the right place.
 
 It follows every connection record by record (docs/protocol.md), says when each kind of record was first seen and passed
-on, and lets a run hold, drop or damage records, cut single connections or all of them, or fall silent.
+on, and lets a run hold, drop or damage records, cut single connections or all of them, or fall silent. Inside TLS
+(sealed) it knows pieces, as they come, and counts their bytes; a Hurt says what is done to one of them.
 """
 import ctypes
 import os
@@ -10,12 +11,16 @@ import socket
 import struct
 import threading
 import time
+from dataclasses import dataclass
 
 HELLO_SIZE, ANSWER_SIZE, RECORD_SIZE, PACKET_SIZE, EXTENT_SIZE = 96, 32, 16, 32, 16
 NAMES = {1: "HEARTBEAT", 2: "ERROR", 3: "OFFER", 4: "ACCEPT", 5: "KEY", 6: "EPOCH_ACK", 7: "STATE", 8: "COMMIT",
          9: "LOADED", 10: "RUN", 11: "RUNNING", 12: "BYE", 13: "OUTCOME_ASK", 14: "OUTCOME",
          15: "REGISTER"}
 CLONE_NEWNET = 0x40000000
+HANDSHAKE = b"\x16"  # what every connection inside TLS begins with
+HANDSHAKE_MOST = 4096  # bytes of one direction after which a handshake is over
+PAGES_LEAST = 4096  # bytes; a piece of a data channel that is so long carries pages
 RESET = struct.pack("ii", 1, 0)  # struct linger: close() sends RST
 
 
@@ -98,11 +103,51 @@ class Parser:
         return have[:size], "head", None
 
 
+class Sealed:
+    """One direction of a connection inside TLS: its pieces as they come. kind: hello (the first of the source), data
+    (the source's, once pages may be among it), sealed."""
+
+    def __init__(self, connection, from_source):
+        self.connection, self.from_source, self.bytes = connection, from_source, 0
+
+    def feed(self, data):
+        kind = "sealed"
+        if self.from_source and not self.bytes:
+            kind = "hello"
+            if data[:1] != HANDSHAKE:
+                self.connection.proxy.unsealed = True
+        elif self.from_source and not self.connection.control and self.bytes >= HANDSHAKE_MOST:
+            kind = "data"
+        self.bytes += len(data)
+        yield data, kind, None
+
+
+@dataclass
+class Hurt:
+    """Done to one piece: flip a bit, lose bytes, repeat the piece; or pass its beginning on and then reset the
+    connection, end it in order (inside TLS: without its goodbye), or be silent."""
+    how: str
+    from_source: bool
+    control: bool = None  # of the control connection, or of a data channel
+    number: int = None  # instead: of the n-th connection,
+    at: int = None  # the piece with this byte
+
+    def fits(self, connection, from_source, begin, size):
+        if from_source != self.from_source:
+            return False
+        if self.number is None:
+            return connection.control == self.control
+        return connection.number == self.number and begin <= self.at < begin + size
+
+
 class Connection:
-    def __init__(self, proxy, source):
-        self.proxy, self.source, self.target = proxy, source, None
-        self.control = self.channel = None
+    def __init__(self, proxy, source, number):
+        self.proxy, self.source, self.target, self.number = proxy, source, None, number
+        self.control = number == 0 if proxy.sealed else None
+        self.channel = None
         self.epoch = 0
+        self.bytes = {True: 0, False: 0}  # from the source, from the destination, inside TLS
+        self.ending = None  # called when the piece in hand has been passed on
         self.silent = False  # whatever comes is lost from now on
         self.cut = False
 
@@ -125,7 +170,7 @@ class Connection:
             threading.Thread(target=self.pump, args=ends, daemon=True).start()
 
     def pump(self, come, go, from_source):
-        parser = Parser(self, from_source)
+        parser = (Sealed if self.proxy.sealed else Parser)(self, from_source)
         try:
             while chunk := come.recv(1 << 17):
                 for data, kind, name in parser.feed(chunk):
@@ -147,20 +192,31 @@ class Connection:
         if self.control and self.epoch and kind == "record":
             event = "again-" + event
         proxy.saw(event)
-        data = proxy.treat(self, data, kind, name, from_source)
+        data = (proxy.treat_sealed(self, data, from_source) if proxy.sealed else
+                proxy.treat(self, data, kind, name, from_source))
         while proxy.stalled and not proxy.closed:
             time.sleep(0.002)
         if data is None or self.silent or proxy.silent:
             return
         proxy.passes(event)
         size = proxy.chunk_control if self.control else proxy.chunk_data
-        if not size:
-            go.sendall(data)
-            return
-        for at in range(0, len(data), size):
-            if proxy.jitter_ms:
+        for at in range(0, len(data), size or len(data) or 1):
+            if size and proxy.jitter_ms:
                 time.sleep(proxy.random.random() * proxy.jitter_ms / 1000)
-            go.sendall(data[at:at + size])
+            go.sendall(data[at:at + (size or len(data))])
+        if self.ending and self.ending[1] == from_source:
+            self.ending[0]()
+
+    def fall_silent(self):
+        self.silent = True
+
+    def end(self):
+        self.cut = True
+        for end in (self.source, self.target):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
 
     def reset(self):
         self.cut = True
@@ -180,9 +236,13 @@ class Connection:
 
 class Proxy:
     """connect(), listen(): a socket to the destination, and the one the source connects to. hold: {record name: seconds
-    before it is passed on}."""
+    before it is passed on}; of a sealed proxy {"control": seconds
+    before each piece of the control connection is, once the source's guest has been stopped}."""
 
-    def __init__(self, connect, listen, seed, hold=None, namespace=None):
+    def __init__(self, connect, listen, seed, hold=None, namespace=None, sealed=False):
+        self.sealed, self.hurt = sealed, None  # Hurt: what is done to the next piece that it fits
+        self.unsealed = False  # a connection that was not inside TLS has been seen
+        self.spoiled = False  # pages were taken or changed: the migration cannot complete
         self.connect, self.namespace, self.random = connect, namespace, random.Random(seed)
         self.hold = dict(hold or {})
         self.silent = self.stalled = self.closed = False
@@ -215,7 +275,7 @@ class Proxy:
             if self.closed:
                 source.close()
                 return
-            connection = Connection(self, source)
+            connection = Connection(self, source, len(self.connections))
             self.connections.append(connection)
             threading.Thread(target=connection.run, daemon=True).start()
 
@@ -258,6 +318,36 @@ class Proxy:
             self.done.append(f"damaged {name or kind} at byte {bit // 8}")
             data = bytes(data)
         return data
+
+    def treat_sealed(self, connection, data, from_source):
+        """As treat(), inside TLS."""
+        if connection.control and "stopped" in self.passed:
+            time.sleep(self.hold.get("control", 0))
+        with self.changed:
+            begin = connection.bytes[from_source]
+            connection.bytes[from_source] += len(data)
+            hurt = self.hurt
+            if not hurt or not hurt.fits(connection, from_source, begin, len(data)):
+                return data
+            self.hurt = None
+        at = hurt.at - begin if hurt.at is not None else self.random.randrange(len(data))
+        self.done.append(f"{hurt.how} at byte {begin + at} of connection {connection.number}, from the "
+                         f"{'source' if from_source else 'destination'}, in a piece of {len(data)}")
+        # what comes at the end of the last piece may be the channel's goodbye, or END
+        self.spoiled = (hurt.how in ("flip", "lose", "end", "reset") and not connection.control and from_source and
+                        len(data) >= PAGES_LEAST and at < len(data) // 2)
+        return self._hurt(hurt.how, connection, data, at, from_source)
+
+    def _hurt(self, how, connection, data, at, from_source):
+        if how == "flip":
+            return data[:at] + bytes([data[at] ^ 1 << self.random.randrange(8)]) + data[at + 1:]
+        if how == "lose":
+            return data[:at] + data[at + self.random.randint(1, len(data) - at):]
+        if how == "repeat":
+            return data + data
+        connection.ending = ({"reset": connection.reset, "end": connection.end,
+                              "silent": connection.fall_silent}[how], from_source)
+        return data[:at]
 
     def reset_all(self):
         for connection in list(self.connections):

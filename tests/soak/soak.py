@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Migrations under fault, one after another: soak.py --tool BUILD/cli/godwit [--transport T] [--runs N | --minutes M]
-[--seed S].
+"""Migrations under fault, one after another: soak.py --tool BUILD/cli/godwit [--transport T] [--tls x509|psk]
+[--runs N | --minutes M] [--seed S].
 
 Each run is a source and a destination (`godwit send --guest process`, `godwit recv --guest process --once`) as two
 processes with a proxy in between, and one fault at a random moment of a random phase; everything random comes from the
@@ -31,6 +31,7 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import faults  # noqa: E402
+import sealed  # noqa: E402
 import transports  # noqa: E402
 import witness  # noqa: E402
 from proxy import Proxy  # noqa: E402
@@ -149,12 +150,16 @@ class Run:
     folder: Path
     transport: transports.Tcp
     net: Net = None
+    tls: sealed.Tls = None
+    renews: int = 0  # bytes after which keys are
+    verifies: bool = True  # the source by its certificate
     wanted: str = ""  # the phase the fault was aimed at
     phase: str = "never"  # the one it hit
     outcome: str = "?"
     problems: list = field(default_factory=list)
     seconds: float = 0.0
     fault_at: int = None  # ns
+    channels: int = 0  # 0: from the seed
     sabotage: str = None  # x-fault: damage that nothing but the judge can see
     source_code: int = None
     destination_code: int = None
@@ -164,9 +169,11 @@ class Run:
 
     def __post_init__(self):
         self.random = random.Random(f"{self.seed} {self.kind}")
-        self.act, phases, self.allowed = {**self.transport.faults, **faults.NETWORK_FAULTS}[self.kind]
+        self.act, phases, self.allowed = known_faults(self.transport, self.tls)[self.kind]
         self.wanted = self.random.choice(phases)
-        self.event = self.random.choice({**EVENTS, "active": (self.transport.moving,)}.get(self.wanted, ("",)))
+        self.moving = self.transport.moving_sealed if self.tls else self.transport.moving
+        self.event = self.random.choice({**(sealed.EVENTS if self.tls else EVENTS), "active": (self.moving,)}.get(
+            self.wanted, ("",)))
         self.ram = self.random.choice((8, 16, 32)) * MIB
         patience = self.transport.patience
         self.limit, self.peer_timeout = LIMIT * patience, faults.PEER_TIMEOUT * patience
@@ -193,6 +200,19 @@ class Run:
         if self.kind == "no-memlock":  # which does not bind root
             self.rights[self.random.choice(("source", "destination"))] = {
                 "limits": {resource.RLIMIT_MEMLOCK: self.random.randint(1, 60) * MIB}, "user": NOBODY}
+        if self.tls:
+            self.hold = {"control": self.random.choice((0, self.random.uniform(0, 0.03))) * patience}
+            self.tls.choose(self)
+        if self.channels:
+            self.options["multifd-channels"] = self.channels
+        if not self.transport.one_sided and self.random.random() < 0.25:
+            self._limit_lifetime()
+
+    def _limit_lifetime(self):
+        """Each data channel is replaced, some times per pass. That takes time, so there has to be less to do."""
+        share = self.ram // self.options["multifd-channels"]
+        self.options["x-channel-lifetime"] = share // self.random.choice((1, 2, 4))
+        self.guest["dirty-rate"] = min(self.guest["dirty-rate"], MIB)
 
     # ---- doing it ----
 
@@ -202,7 +222,8 @@ class Run:
         self.witness = self.folder / "witness"
         self.witness.touch()
         self.witness.chmod(0o666)  # one side may be another user's
-        self.destination = Process([self.tool, "recv", self.transport.listens_at(self), "--once", *self._words()],
+        self.destination = Process([self.tool, "recv", self.transport.listens_at(self), "--once",
+                                    *self._words("destination")],
                                    self.net and self.net.destination, **self.rights["destination"])
         try:
             uri = self._address()
@@ -221,10 +242,11 @@ class Run:
         judge(self)
         self.problems += self.transport.problems(self)
 
-    def _words(self):
-        """What both sides are told."""
+    def _words(self, side):
+        """What this side is told, and the other one too but for TLS."""
         timeouts = [f"--{name}={value * self.transport.patience}ms" for name, value in TIMEOUTS.items()]
-        return ["--guest", "process", "--check", "--json", "--witness", self.witness, *timeouts]
+        return ["--guest", "process", "--check", "--json", "--witness", self.witness, *timeouts,
+                *(self.tls.words(side, self) if self.tls else [])]
 
     def _address(self):
         """What the destination says it listens at."""
@@ -239,10 +261,12 @@ class Run:
 
     def _migrate(self, uri):
         self.proxy, uri = self.transport.insert(self, uri)
+        if self.tls:
+            threading.Thread(target=sealed.watch_guests, args=(self,), daemon=True).start()
         if self.wanted == "start":
             self._strike()
         options = [f"--{name}={value}" for name, value in {**self.options, **self.guest}.items()]
-        self.source = Process([self.tool, "send", uri, *self._words(), *options], self.net and self.net.source,
+        self.source = Process([self.tool, "send", uri, *self._words("source"), *options], self.net and self.net.source,
                               **self.rights["source"])
         patience = 8 * self.transport.patience
         if self.wanted != "start" and self.proxy.wait_for(self.event, patience, self.source.over):
@@ -253,10 +277,10 @@ class Run:
 
     def _strike(self):
         passed = self.proxy.passed
-        self.phase = ("start" if not self.source else
+        self.phase = ("start" if not self.source else sealed.phase(passed) if self.tls else
                       "after" if "RUNNING" in passed else "running" if "RUN" in passed else
                       "run" if "RUN" in self.proxy.seen else "device" if "COMMIT" in self.proxy.seen else
-                      "active" if self.transport.moving in passed else "setup")
+                      "active" if self.moving in passed else "setup")
         self.fault_at = time.monotonic_ns()
         self.act(self)
 
@@ -310,7 +334,7 @@ def judge(run):
     there = [span for span in spans if span.side == witness.DESTINATION]
     here = [span for span in spans if span.side == witness.SOURCE]
     passed = run.proxy.passed if run.proxy else {}
-    for text in witness.problems(records, passed.get("RUN")):
+    for text in witness.problems(records, sealed.stopped_at(here) if run.tls else passed.get("RUN")):
         say(text)
     if run.proxy is None:
         run.outcome = "refused"
@@ -323,6 +347,13 @@ def judge(run):
         say(f"{run.outcome} is not allowed after {run.kind} ({run.phase})")
     judge_codes(run, say, here, there, source_gone)
     judge_memory(run, say, there)
+    if run.tls:
+        sealed.judge(run, say)
+
+
+def known_faults(transport, inside):
+    known = faults.inside_tls(transport.faults, transport.one_sided) if inside else transport.faults
+    return {**known, **faults.NETWORK_FAULTS}
 
 
 def name_outcome(run, there, source_gone):
@@ -336,7 +367,8 @@ def judge_codes(run, say, here, there, source_gone):
     if code is not None and code < 0 and run.kind != "kill-source":
         say(f"the source was killed by {signal.Signals(-code).name}")
     theirs = run.destination_code
-    if theirs is not None and theirs < 0 and run.kind != "kill-destination":
+    starved = run.tls and not there and sealed.starved(run)
+    if theirs is not None and theirs < 0 and run.kind != "kill-destination" and not starved:
         say(f"the destination was killed by {signal.Signals(-theirs).name}")
     if source_gone and run.kind not in faults.GONE_SOURCE:
         say("the source is gone, and nobody took it away")
@@ -350,8 +382,9 @@ def judge_codes(run, say, here, there, source_gone):
         say("the destination says failed, and the guest ran there")
     if not there and theirs == 0:
         say("the destination says completed, and the guest never ran there")
-    if code == 3 and "LOADED" not in run.proxy.passed:  # RUN itself may be lost in a connection that broke
-        say("the outcome is unknown, and RUN cannot have been sent before LOADED came")
+    # RUN itself may be lost in a connection that broke
+    if code == 3 and not (sealed.stopped_at(here) if run.tls else "LOADED" in run.proxy.passed):
+        say("the outcome is unknown, and RUN cannot have been sent yet")
     if not here:
         say("the guest never ran at the source")
 
@@ -398,7 +431,9 @@ class Soak:
         self.runs, self.count, self.failed = [], 0, 0
         self.network = (options.network and self.transport.networks and faults.is_root() and
                         shutil.which("ip") is not None)
-        self.kinds = list(self.transport.faults)
+        self.tls = sealed.Tls(options.tls, options.tool, self.folder) if options.tls else None
+        self.known = known_faults(self.transport, self.tls)
+        self.kinds = [kind for kind in self.known if kind not in faults.NETWORK_FAULTS]
         if self.network:
             trial = Net(f"gws{os.getpid()}x")
             self.network = trial.made
@@ -417,7 +452,7 @@ class Soak:
                 self.nets.append(self.local.net)
         return self.local.net if self.local.net.made else None
 
-    def one(self, seed, kind=None, sabotage=None):
+    def one(self, seed, kind=None, sabotage=None, channels=0):
         choice = random.Random(seed)
         # every kind in turn, so that a short soak has them all
         kind = kind or self.kinds[seed % len(self.kinds)]
@@ -425,7 +460,7 @@ class Soak:
         folder = self.folder / f"run-{seed}-{sabotage or kind}"
         folder.mkdir()
         run = Run(self.options.tool, seed, kind, folder, self.transport, self.net() if network else None,
-                  sabotage=sabotage)
+                  self.tls, channels=channels, sabotage=sabotage)
         try:
             run.perform()
         except Exception as error:  # a bug of ours must not end the soak
@@ -459,13 +494,19 @@ class Soak:
         sys.stdout.flush()
 
     def perform(self):
-        work = [(seed, "none", name) for seed, name in enumerate(SABOTAGE)] if self.options.short else []
+        work = []
+        if self.options.short and self.tls:
+            work = [(seed, kind, None, channels) for seed, (kind, channels) in enumerate(sealed.SHORT)]
+        elif self.options.short:
+            work = [(seed, "none", name) for seed, name in enumerate(SABOTAGE)]
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             self._work(work)
         finally:
             for net in self.nets:
                 net.remove()
+            if self.tls:
+                self.tls.remove()
             if not any(self.folder.iterdir()):
                 self.folder.rmdir()
 
@@ -485,6 +526,8 @@ class Soak:
             future.result()
 
     def seeds(self):
+        if self.options.short and self.tls:
+            return
         if self.options.short:
             short = self.transport.short or self.kinds
             yield from (seed for seed, kind in enumerate(self.kinds) if kind in short)
@@ -504,7 +547,7 @@ class Soak:
         totals = collections.Counter()
         print(f"{'fault':26}" + "".join(f"{phase:>16}" for phase in phases))
         letters = {"completed": "c", "failed": "f", "unknown": "u", "there": "t", "nowhere": "n", "refused": "r"}
-        for kind in [k for k in {**self.transport.faults, **faults.NETWORK_FAULTS} if k in rows]:
+        for kind in [k for k in self.known if k in rows]:
             cells = []
             for phase in phases:
                 found = sorted((o, n) for (p, o), n in rows[kind].items() if p == phase)
@@ -522,6 +565,7 @@ def main():
     parser = argparse.ArgumentParser(description="Migrations under fault.")
     parser.add_argument("--tool", required=True, help="the godwit program")
     parser.add_argument("--transport", choices=transports.BY_NAME, default="tcp")
+    parser.add_argument("--tls", choices=sealed.KINDS, default=None, help="inside TLS, with credentials of this kind")
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--minutes", type=float, default=0, help="for so long, instead of a number of runs")
     parser.add_argument("--seed", type=int, default=None, help="of the first run; the others follow")
@@ -529,7 +573,8 @@ def main():
     parser.add_argument("--jobs", type=int, default=2 * (os.cpu_count() or 1))
     parser.add_argument("--no-network", dest="network", action="store_false", help="no network namespaces")
     parser.add_argument("--short", action="store_true",
-                        help="every fault once by fixed seeds and one by a random seed, in TAP; and damage that must be found")
+                        help="every fault once by fixed seeds and one by a random seed, in TAP; and damage that must "
+                             "be found. With --tls: each number of channels, and a few faults")
     parser.add_argument("--tap", action="store_true")
     parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args()

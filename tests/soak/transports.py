@@ -8,7 +8,8 @@
     transport.problems(run)                     # sentences: what the run left behind, or did not use
 
 patience: every time of a run is so many times that of TCP on this host. moving: the proxy's event from which on pages
-move. alone: no two runs at a time. short: faults of the short form, None for all.
+move; moving_sealed: the same inside TLS. alone: no two runs at a time. short: faults of the short form, None for all.
+one_sided: the data channels are queue pairs.
 """
 import re
 import socket
@@ -44,7 +45,8 @@ def listen_unix(path):
 
 
 class Tcp:
-    name, patience, moving, alone, short = "tcp", 1, "data", False, None
+    name, patience, moving, moving_sealed, alone, short = "tcp", 1, "data", "data", False, None
+    one_sided = False
     faults, networks = faults.FAULTS, True
 
     def check(self):
@@ -57,7 +59,7 @@ class Tcp:
         port = int(uri.rpartition(":")[2])
         host = run.net.there if run.net else "127.0.0.1"
         proxy = Proxy(make_tcp(("127.0.0.1", port)), lambda: socket.create_server((host, 0), backlog=64), run.seed,
-                      run.hold, run.net and run.net.destination)
+                      run.hold, run.net and run.net.destination, run.tls is not None)
         return proxy, f"tcp:{host}:{proxy.address[1]}"
 
     def remove(self, run):
@@ -75,7 +77,7 @@ class Unix(Tcp):
 
     def insert(self, run, uri):
         path = f"{run.folder}/p"
-        proxy = Proxy(make_unix(f"{run.folder}/d"), lambda: listen_unix(path), run.seed, run.hold)
+        proxy = Proxy(make_unix(f"{run.folder}/d"), lambda: listen_unix(path), run.seed, run.hold, sealed=run.tls is not None)
         return proxy, f"unix:{path}"
 
 
@@ -87,7 +89,8 @@ class Rdma(Tcp):
     itself sends, which comes from another address. Rejected: a listener of a host of its own beside the destination's
     (the queue pairs would follow it there), address translation by nftables (one more package and its modules).
     """
-    name, patience, moving, alone, networks = "rdma", 5, "KEY", True, False
+    name, patience, moving, moving_sealed, alone, networks = "rdma", 5, "KEY", "hello", True, False
+    one_sided = True
     faults = {name: how for name, how in {**faults.FAULTS, **faults.RDMA_FAULTS}.items()
               if name not in faults.IN_DATA_CHANNELS}
     short = ("none", "kill-source", "kill-destination", "freeze-destination", "stun-source", "reset", "device-removed",
@@ -109,7 +112,8 @@ class Rdma(Tcp):
     def insert(self, run, uri):
         port = int(uri.rpartition(":")[2])
         proxy = Proxy(make_tcp((self.HOST, port), (self.PROXY, 0)),
-                      lambda: socket.create_server((self.HOST, 0), backlog=64), run.seed, run.hold)
+                      lambda: socket.create_server((self.HOST, 0), backlog=64), run.seed, run.hold,
+                      sealed=run.tls is not None)
         ours = proxy.address[1]
         rewrite = f"tc filter add dev lo egress protocol ip flower ip_proto tcp src_ip {self.HOST} dst_ip {self.HOST}"
         command(f"{rewrite} dst_port {port} action pedit ex munge tcp dport set {ours}")

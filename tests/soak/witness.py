@@ -6,7 +6,9 @@ The rules, over all files of one guest on one clock:
   - the guest's own counters never go back, in the order of time;
   - a destination's guest starts after RUN was sent, and only once.
 """
+import os
 import struct
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,6 +77,20 @@ def count_ticks(path, side):
     """Of the side's guest, so far. Cheap, and believes what it reads."""
     data = Path(path).read_bytes()
     return sum(pair == (TICK, side) for pair in zip(data[10::RECORD], data[11::RECORD]))
+
+
+def follow(path, over):
+    """(side, kind) of each record as it is written, until over()."""
+    fd, at = os.open(path, os.O_RDONLY), 0
+    try:
+        while not over():
+            data = os.pread(fd, RECORD << 10, at)
+            for record in range(0, len(data) - len(data) % RECORD, RECORD):
+                yield data[record + 11], data[record + 10]
+                at += RECORD
+            time.sleep(0.002)
+    finally:
+        os.close(fd)
 
 
 def spans(records):
