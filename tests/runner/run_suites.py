@@ -310,7 +310,8 @@ def main(arguments):
     parser = argparse.ArgumentParser(description="Runs meson tests and counts what they report.")
     parser.add_argument("--filter", type=parse_regex, default=re.compile(""), metavar="REGEX",
                         help="only tests whose name, build:suite/test, contains it")
-    parser.add_argument("--jobs", type=int, default=2, metavar="N")
+    # One more than there are processors: many tests wait more than they compute.
+    parser.add_argument("--jobs", type=int, default=(os.cpu_count() or 1) + 1, metavar="N")
     parser.add_argument("builds", nargs="+", type=parse_build, metavar="NAME=BUILDDIR[:SUITE,...]")
     options = parser.parse_args(arguments)
 

@@ -24,11 +24,17 @@ def dropped(machine):
 
 
 def survives_loss(t):
+    """Who is done first takes its queue pair along, and with it perhaps the acknowledgement that the other waits for:
+    for ever, with the retries of this program. So one that gets through all its rounds is enough."""
     wire.lose(t.a, 3)
-    answers = verbs.pingpong(t.b, t.a, limit=240)
+    jobs = verbs.start_pingpong(t.b, t.a, 50)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and all(job.code is None for job in jobs):
+        jobs[0].wait_for("iters", 1)
+    answers = [job.wait(5) for job in jobs]
     lost = dropped(t.a)
     wire.heal(t.a)
-    t.expect(all(answer.code == 0 for answer in answers), "of 3 % of the frames", *answers)
+    t.expect(any(answer.code == 0 and "iters" in answer.out for answer in answers), "of 3 % of the frames", *answers)
     t.expect(lost > 0, f"of which there were {lost}")
 
 
