@@ -1,4 +1,4 @@
-/* Receivers alone: records made by hand, legal and not, and memory that cannot be had. */
+/* Receivers alone: records made by hand, legal and not, and memory that cannot be had. Long: each is a case here. */
 #include <criterion/criterion.h>
 #include <criterion/logging.h>
 #include <fcntl.h>

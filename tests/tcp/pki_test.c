@@ -1,4 +1,4 @@
-/* Certificates and keys: GnuTLS's own verification judges what was made. */
+/* Certificates and keys: GnuTLS's own verification judges what was made. Long, because every refusal is a case here. */
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <errno.h>
