@@ -57,7 +57,7 @@ static const struct godwit_option table[] = {
     {"connect-timeout", GODWIT_OPTION_MS, GODWIT_SET_BEFORE, GODWIT_SIDE_BOTH, 1, 2000000, 10000, NULL, NULL,
      "to connect all channels, tries while nothing listens yet included"},
     {"handshake-timeout", GODWIT_OPTION_MS, GODWIT_SET_BEFORE, GODWIT_SIDE_BOTH, 1, 2000000, 5000, NULL, NULL,
-     "for the hello of each connection"},
+     "for the hello of each connection, TLS's handshake before it included"},
     {"setup-timeout", GODWIT_OPTION_MS, GODWIT_SET_BEFORE, GODWIT_SIDE_BOTH, 1, 2000000, 120000, NULL, NULL,
      "for the other side to prepare its memory"},
     {"heartbeat-interval", GODWIT_OPTION_MS, GODWIT_SET_BEFORE, GODWIT_SIDE_BOTH, 10, 2000000, 1000, NULL, NULL,

@@ -263,9 +263,8 @@ static enum godwit_err take(struct tls_channel *channel, void *buffer, size_t si
     bool more = rc == GNUTLS_E_AGAIN || rc == GNUTLS_E_WARNING_ALERT_RECEIVED;
     enum godwit_err err = rc < 0 && !more ? broken(channel, (int)rc) : GODWIT_OK;
     pthread_mutex_unlock(&channel->lock);
-    channel->ended = rc == 0;
     *got = rc > 0 ? (size_t)rc : 0;
-    return channel->ended ? GODWIT_ERR_PEER_CLOSED : err;
+    return rc == 0 ? GODWIT_ERR_PEER_CLOSED : err; /* 0: the peer has said goodbye */
 }
 
 /* At least one byte of at most size. */

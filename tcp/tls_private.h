@@ -59,7 +59,6 @@ struct tls_channel {
     enum godwit_err broken; /* what every later send says */
 
     /* receiving thread */
-    bool ended; /* the peer has said goodbye */
     enum godwit_err deaf; /* what every later recv says */
 
     bool fixed_keys; /* constant after the handshake: a side cannot change keys, the channel has a lifetime instead */
