@@ -57,6 +57,7 @@ static void *connect_main(void *opaque)
 {
     struct connecting *all = opaque;
     struct godwit_error error = {0};
+    pthread_setname_np(pthread_self(), "mig_connect");
     for (unsigned index; take_next(all, &index);)
         if (source_connect_data(all->source, &all->source->acceptance.tokens[index], clock_left_ms(all->deadline_ms),
                                 &all->stop, &all->source->channels[index], &error) != GODWIT_OK) {

@@ -204,6 +204,7 @@ static void *fault_main(void *argument)
 {
     struct fault_tracker *tracker = argument;
     struct pollfd ends[] = {{.fd = tracker->uffd, .events = POLLIN}, {.fd = tracker->quit, .events = POLLIN}};
+    pthread_setname_np(pthread_self(), "guest_faults");
     while (!ends[1].revents) {
         struct uffd_msg message;
         ssize_t got = read(tracker->uffd, &message, sizeof message);

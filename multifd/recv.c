@@ -18,6 +18,7 @@
 #include "multifd/recv.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -193,6 +194,9 @@ static void *receiver_main(void *opaque)
 {
     struct receiver *receiver = opaque;
     struct godwit_error error;
+    char name[16];
+    snprintf(name, sizeof name, "multifdrecv_%u", receiver->index);
+    pthread_setname_np(pthread_self(), name);
     while (take_record(receiver, &error) == GODWIT_OK)
         ;
     if (!atomic_load(&receiver->recv->stopping))

@@ -50,7 +50,7 @@ static enum godwit_err register_slice(struct registrar *registrar, struct slice 
                            .kind = EXTENT_NORMAL};
     uint64_t offset = pages.first << PAGE_SHIFT;
     struct region region = {
-        .addr = (block->alias != NULL ? block->alias : block->addr) + offset,
+        .addr = ram_content(block, pages.first),
         .size = (uint64_t)pages.pages << PAGE_SHIFT,
         .fd = block->fd,
         .fd_offset = block->fd_offset + offset,
@@ -123,6 +123,7 @@ static void *registrar_main(void *opaque)
     struct registrar *registrar = opaque;
     const struct registrar_config *config = &registrar->config;
     struct slice *slice;
+    pthread_setname_np(pthread_self(), "mig_register");
     while ((slice = take(registrar)) != NULL) {
         struct godwit_error error = {0};
         uint64_t bytes = 0;

@@ -16,6 +16,8 @@
  */
 #include "multifd/sender.h"
 
+#include <stdio.h>
+
 #include "transport/clock.h"
 #include "transport/error.h"
 
@@ -301,6 +303,9 @@ void *sender_main(void *opaque)
     struct sender *sender = opaque;
     struct godwit_error error;
     enum godwit_err err = GODWIT_OK;
+    char name[16];
+    snprintf(name, sizeof name, "multifdsend_%u", sender->index);
+    pthread_setname_np(pthread_self(), name);
     while (err == GODWIT_OK) {
         struct batch *batch;
         uint32_t epoch;

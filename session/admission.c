@@ -91,6 +91,7 @@ static void greet(struct place *place, struct channel *channel)
 static void *door_main(void *opaque)
 {
     struct place *place = opaque;
+    pthread_setname_np(pthread_self(), "mig_door");
     greet(place, place->channel);
     place->state = PLACE_DONE;
     return NULL;
@@ -157,6 +158,7 @@ static void let_in(struct admission *admission, struct channel *channel)
 static void *acceptor_main(void *opaque)
 {
     struct admission *admission = opaque;
+    pthread_setname_np(pthread_self(), "mig_listen");
     while (!atomic_load(&admission->stopping)) {
         struct channel *channel;
         enum godwit_err err = listener_accept(admission->config.listener, 1000, &channel, NULL);

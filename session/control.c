@@ -200,6 +200,7 @@ static void *reader_main(void *opaque)
 {
     struct control *control = opaque;
     struct godwit_error error = {0};
+    pthread_setname_np(pthread_self(), "mig_control");
     read_records(control, &error);
     if (control->own_error)
         tell_peer(control, &error);
