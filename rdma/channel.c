@@ -5,9 +5,9 @@
  * chain of RDMA WRITEs, at the latest with the next frame; the device reads and writes guest memory by itself.
  *
  * Threads. One lock for the books of both directions; whoever waits gives it up. Completions of either queue are taken
- * by whoever comes first, and that one wakes the other. Waiting: poll for a few microseconds, then arm both queues,
- * poll once more (what came before the arming raises no event), then sleep on the completion channel, the connection
- * manager and the own eventfd. Sleeps end every TICK_MS at the latest, to look at the device's events.
+ * by whoever comes first, and that one wakes the other. Waiting: poll for a few microseconds, then arm the queue whose
+ * completions can help, poll once more (what came before the arming raises no event), then sleep on the completion
+ * channel, the connection manager, the device's events and the own eventfd; only what is readable is read.
  *
  * Failure modes: the first work request that fails for a reason of its own tells the reason, the flushed ones behind it
  * none. A peer that disconnects without an end of stream is RESET. A peer that is gone for good ends the retries of the
@@ -18,7 +18,6 @@
  * while at most a frame is copied from or to the caller's memory, page faults included: shutdown waits for either. A
  * data channel has one thread per side.
  */
-#include <poll.h>
 #include <string.h>
 
 #include "rdma/channel_private.h"
@@ -69,7 +68,7 @@ static enum godwit_err send_all(struct rdma_channel *channel, struct cursor *cur
         frame_encode(&(struct frame){.credits = channel->credits.returned, .size = size}, frame);
         channel->credits.announced = channel->credits.returned;
         channel->credits.sent++;
-        err = rdma_post_list(channel, buffer, FRAME_HEADER + size);
+        err = rdma_post_frame(channel, buffer, FRAME_HEADER + size);
         if (err != GODWIT_OK)
             return err;
         *moved = true;
@@ -156,7 +155,8 @@ static enum godwit_err rdma_recv(struct channel *base, struct iovec *iov, unsign
     return err;
 }
 
-static enum godwit_err post_ranges(struct rdma_channel *channel, int timeout_ms)
+/* last: nothing need follow. */
+static enum godwit_err post_ranges(struct rdma_channel *channel, bool last, int timeout_ms)
 {
     if (channel->range_count == 0)
         return GODWIT_OK;
@@ -166,7 +166,7 @@ static enum godwit_err post_ranges(struct rdma_channel *channel, int timeout_ms)
         err = GODWIT_ERR_STALLED;
         rdma_break(channel, err, "the device neither completes nor fails what it was given");
     }
-    return err == GODWIT_OK ? rdma_post_list(channel, 0, 0) : err;
+    return err == GODWIT_OK ? rdma_post_list(channel, last) : err;
 }
 
 static bool adjoins(const struct range *last, const struct range *next)
@@ -181,7 +181,7 @@ static enum godwit_err queue_range(struct rdma_channel *channel, const struct ra
     pthread_mutex_lock(&channel->lock);
     enum godwit_err err = rdma_side_state(channel, SENDING);
     if (err == GODWIT_OK && (channel->range_count == QUEUE_LIST || channel->range_bytes >= QUEUE_LIST_BYTES))
-        err = post_ranges(channel, PATIENCE_MS);
+        err = post_ranges(channel, false, PATIENCE_MS);
     if (err == GODWIT_OK) {
         struct range *last = channel->range_count > 0 ? &channel->ranges[channel->range_count - 1] : NULL;
         if (last != NULL && adjoins(last, range))
@@ -226,7 +226,7 @@ static enum godwit_err rdma_flush(struct channel *base, int timeout_ms)
     struct rdma_channel *channel = (struct rdma_channel *)base;
     const struct need need = {.idle = true};
     pthread_mutex_lock(&channel->lock);
-    enum godwit_err err = post_ranges(channel, timeout_ms);
+    enum godwit_err err = post_ranges(channel, true, timeout_ms);
     if (err == GODWIT_OK)
         err = rdma_await(channel, SENDING, &need, timeout_ms);
     if (err == GODWIT_ERR_TIMEOUT)
@@ -261,13 +261,9 @@ static void drain(struct rdma_channel *channel)
            clock_left_ms(deadline) > 0) {
         if (rdma_pump(channel, SENDING) || ibv_req_notify_cq(channel->send_cq, 0) != 0 || rdma_pump(channel, SENDING))
             continue;
-        /* The eventfds are readable for good, and not slept on. */
-        struct pollfd pollfds[] = {{.fd = channel->completions->fd, .events = POLLIN},
-                                   {.fd = channel->cm.events->fd, .events = POLLIN}};
-        poll(pollfds, 2, TICK_MS);
-        rdma_take_events(channel, SENDING);
+        rdma_take_events(channel, -1, TICK_MS); /* the eventfds are readable for good */
     }
-    rdma_take_events(channel, SENDING);
+    rdma_take_events(channel, -1, 0);
     pthread_mutex_unlock(&channel->lock);
 }
 

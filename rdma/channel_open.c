@@ -120,8 +120,9 @@ enum godwit_err rdma_channel_open(struct cm *cm, struct rdma_domain *domain, con
     channel->domain = &domain->base;
     domain_hold(channel->domain);
 
-    rdma_async_join(channel, channel->verbs);
     enum godwit_err err = open_wakes(channel, error);
+    if (err == GODWIT_OK)
+        rdma_async_join(channel, channel->verbs); /* who may wake it from now on */
     if (err == GODWIT_OK)
         err = open_queues(channel, domain, error);
     if (err == GODWIT_OK)
@@ -168,4 +169,6 @@ void rdma_channel_async(struct rdma_channel *channel, const char *hint)
     if (hint != NULL)
         channel_set_detail(&channel->base, hint);
     atomic_store(&channel->device_failed, true);
+    rdma_kick(channel, SENDING);
+    rdma_kick(channel, RECEIVING);
 }

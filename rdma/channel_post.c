@@ -19,16 +19,30 @@ int rdma_post_receive(struct rdma_channel *channel, unsigned index)
     return ibv_post_recv(channel->cm.id->qp, &wr, &bad);
 }
 
-static void post_range(struct rdma_channel *channel, const struct range *range, bool last)
+static void post_range(struct rdma_channel *channel, const struct range *range)
 {
     struct ibv_qp_ex *qp = channel->qp;
-    qp->wr_id = queue_post(&channel->queue, range->size, 0);
-    qp->wr_flags = last ? IBV_SEND_SIGNALED : 0;
     if (range->read)
         ibv_wr_rdma_read(qp, range->rkey, range->remote);
     else
         ibv_wr_rdma_write(qp, range->rkey, range->remote);
     ibv_wr_set_sge(qp, range->lkey, range->local, range->size);
+}
+
+/* All that wait, signal: the last one is, be it due or not. */
+static void post_ranges(struct rdma_channel *channel, bool signal)
+{
+    struct queue *queue = &channel->queue;
+    for (unsigned i = 0; i < channel->range_count; i++) {
+        channel->qp->wr_id = queue_post(queue, channel->ranges[i].size, 0);
+        bool signalled = i + 1 == channel->range_count && (signal || queue_owes_signal(queue));
+        channel->qp->wr_flags = signalled ? IBV_SEND_SIGNALED : 0;
+        if (signalled)
+            queue_signal(queue);
+        post_range(channel, &channel->ranges[i]);
+    }
+    channel->range_count = 0;
+    channel->range_bytes = 0;
 }
 
 static enum godwit_err complete_posting(struct rdma_channel *channel)
@@ -42,20 +56,23 @@ static enum godwit_err complete_posting(struct rdma_channel *channel)
     return channel->failure;
 }
 
-enum godwit_err rdma_post_list(struct rdma_channel *channel, unsigned buffer, uint32_t frame_size)
+enum godwit_err rdma_post_list(struct rdma_channel *channel, bool signal)
+{
+    ibv_wr_start(channel->qp);
+    post_ranges(channel, signal);
+    return complete_posting(channel);
+}
+
+enum godwit_err rdma_post_frame(struct rdma_channel *channel, unsigned buffer, uint32_t size)
 {
     struct ibv_qp_ex *qp = channel->qp;
     ibv_wr_start(qp);
-    for (unsigned i = 0; i < channel->range_count; i++)
-        post_range(channel, &channel->ranges[i], frame_size == 0 && i + 1 == channel->range_count);
-    if (frame_size > 0) {
-        qp->wr_id = queue_post(&channel->queue, 0, 1);
-        qp->wr_flags = IBV_SEND_SIGNALED;
-        ibv_wr_send(qp);
-        ibv_wr_set_sge(qp, channel->mr->lkey, (uintptr_t)send_at(channel, buffer), frame_size);
-    }
-    channel->range_count = 0;
-    channel->range_bytes = 0;
+    post_ranges(channel, false);
+    qp->wr_id = queue_post(&channel->queue, 0, 1);
+    queue_signal(&channel->queue);
+    qp->wr_flags = IBV_SEND_SIGNALED;
+    ibv_wr_send(qp);
+    ibv_wr_set_sge(qp, channel->mr->lkey, (uintptr_t)send_at(channel, buffer), size);
     return complete_posting(channel);
 }
 
@@ -65,6 +82,7 @@ void rdma_post_bare(struct rdma_channel *channel, bool end)
     frame_encode(&(struct frame){.credits = channel->credits.returned, .end = end}, header);
     ibv_wr_start(channel->qp);
     channel->qp->wr_id = queue_post(&channel->queue, 0, 0);
+    queue_signal(&channel->queue);
     channel->qp->wr_flags = IBV_SEND_SIGNALED | IBV_SEND_INLINE;
     ibv_wr_send(channel->qp);
     ibv_wr_set_inline_data(channel->qp, header, sizeof header);

@@ -6,6 +6,7 @@
 #ifndef RDMA_CHANNEL_PRIVATE_H
 #define RDMA_CHANNEL_PRIVATE_H
 
+#include <assert.h>
 #include <pthread.h>
 #include <sys/queue.h>
 
@@ -23,11 +24,15 @@ enum {
     POLL_BATCH = 16,
     POLL_BATCHES = 8,
     SPIN_NS = 10 * 1000,
-    TICK_MS = 100,
+    TICK_MS = 100, /* of free */
     PATIENCE_MS = 10 * 1000, /* for calls that have no timeout of their own: progress-timeout's default */
     DRAIN_MS = 1000,         /* what free grants the last frames */
     RNR_TIMER = 12,          /* 0.64 ms; the default of the connection manager is 655 ms */
 };
+
+static_assert(QUEUE_SIGNAL + QUEUE_LIST + 1 <= QUEUE_DEPTH - QUEUE_RESERVE &&
+                  QUEUE_SIGNAL_BYTES + QUEUE_LIST_BYTES + MAX_PUT <= QUEUE_BYTES,
+              "where there is no room for a list, a completion is on its way");
 
 enum side { SENDING, RECEIVING, SIDES };
 
@@ -104,8 +109,11 @@ static inline uint8_t *send_at(const struct rdma_channel *channel, unsigned inde
 /* Notes the first failure, and its reason where it has one. */
 void rdma_break(struct rdma_channel *channel, enum godwit_err err, const char *detail);
 int rdma_post_receive(struct rdma_channel *channel, unsigned index); /* 0 or errno */
-/* All ranges as one chain, with the frame in the send buffer behind them if frame_size is not 0. Room was awaited. */
-enum godwit_err rdma_post_list(struct rdma_channel *channel, unsigned buffer, uint32_t frame_size);
+/* All ranges as one chain, signalled at its end if it is due, or if asked for. Room was awaited.
+ * What is posted unsignalled has its completion when more follows: so ask for it when nothing may. */
+enum godwit_err rdma_post_list(struct rdma_channel *channel, bool signal);
+/* The same with the frame in a send buffer behind them, signalled. */
+enum godwit_err rdma_post_frame(struct rdma_channel *channel, unsigned buffer, uint32_t size);
 /* A frame without data, out of the reserve. */
 void rdma_post_bare(struct rdma_channel *channel, bool end);
 void rdma_return_credits(struct rdma_channel *channel);
@@ -116,8 +124,9 @@ void rdma_return_credits(struct rdma_channel *channel);
 void rdma_kick(const struct rdma_channel *channel, enum side side);
 /* Takes what both queues have; true: there was something. The other side's waiter is woken for its share. */
 bool rdma_pump(struct rdma_channel *channel, enum side side);
-/* The events of the completion channel, the connection manager and the device that are there. */
-void rdma_take_events(struct rdma_channel *channel, enum side side);
+/* The events of the completion channel, the connection manager and the device, waited for up to wait_ms and until the
+ * eventfd wake (-1: none) can be read. Gives the lock up meanwhile. */
+void rdma_take_events(struct rdma_channel *channel, int wake, int wait_ms);
 /* Why this side cannot go on; OK: it can. */
 enum godwit_err rdma_side_state(const struct rdma_channel *channel, enum side side);
 /* Gives the lock up while it sleeps; TIMEOUT when nothing moved for timeout_ms. Data that came before a failure is

@@ -124,20 +124,31 @@ static void take_cm_event(struct rdma_channel *channel, const struct rdma_cm_eve
             rdma_kick(channel, side);
 }
 
-void rdma_take_events(struct rdma_channel *channel, enum side side)
+void rdma_take_events(struct rdma_channel *channel, int wake, int wait_ms)
 {
+    enum { COMPLETIONS, CM, DEVICE, WAKE };
+    struct pollfd ready[] = {[COMPLETIONS] = {.fd = channel->completions->fd, .events = POLLIN},
+                             [CM] = {.fd = channel->cm.events->fd, .events = POLLIN},
+                             [DEVICE] = {.fd = channel->verbs->async_fd, .events = POLLIN},
+                             [WAKE] = {.fd = wake, .events = POLLIN}};
+    pthread_mutex_unlock(&channel->lock);
+    poll(ready, 4, wait_ms);
+    pthread_mutex_lock(&channel->lock);
+
     struct ibv_cq *cq;
     void *opaque;
-    while (ibv_get_cq_event(channel->completions, &cq, &opaque) == 0)
+    if (ready[COMPLETIONS].revents != 0 && ibv_get_cq_event(channel->completions, &cq, &opaque) == 0)
         ibv_ack_cq_events(cq, 1);
-    for (struct rdma_cm_event *event; (event = cm_next(channel->cm.events)) != NULL; rdma_ack_cm_event(event))
-        take_cm_event(channel, event);
+    if (ready[CM].revents != 0)
+        for (struct rdma_cm_event *event; (event = cm_next(channel->cm.events)) != NULL; rdma_ack_cm_event(event))
+            take_cm_event(channel, event);
     uint64_t count;
-    if (!atomic_load_explicit(&channel->shut, memory_order_relaxed)) {
-        ssize_t n = read(channel->wake[side], &count, sizeof count);
+    if (ready[WAKE].revents != 0 && !atomic_load_explicit(&channel->shut, memory_order_relaxed)) {
+        ssize_t n = read(wake, &count, sizeof count);
         (void)n; /* nothing there is fine */
     }
-    rdma_async_drain(channel->verbs);
+    if (ready[DEVICE].revents != 0)
+        rdma_async_drain(channel->verbs);
     if (atomic_load_explicit(&channel->device_failed, memory_order_relaxed))
         rdma_break(channel, GODWIT_ERR_RESET, NULL);
 }
@@ -154,24 +165,25 @@ static bool spin(struct rdma_channel *channel, enum side side)
     return false;
 }
 
-static void sleep_once(struct rdma_channel *channel, enum side side, uint64_t deadline_ms)
+/* Only the queue that can help: each arming is a system call. */
+static bool arm(struct rdma_channel *channel, const struct need *need)
+{
+    bool received = need->data || need->frame; /* a frame waits for credits, too */
+    return (need->data || ibv_req_notify_cq(channel->send_cq, 0) == 0) &&
+           (!received || ibv_req_notify_cq(channel->recv_cq, 0) == 0);
+}
+
+static void sleep_once(struct rdma_channel *channel, enum side side, const struct need *need, uint64_t deadline_ms)
 {
     if (spin(channel, side))
         return;
-    if (ibv_req_notify_cq(channel->send_cq, 0) != 0 || ibv_req_notify_cq(channel->recv_cq, 0) != 0)
+    if (!arm(channel, need))
         rdma_break(channel, GODWIT_ERR_RESET, "the device's completion queue cannot be armed");
     if (rdma_pump(channel, side))
         return;
-    struct pollfd pollfds[] = {{.fd = channel->completions->fd, .events = POLLIN},
-                               {.fd = channel->cm.events->fd, .events = POLLIN},
-                               {.fd = channel->wake[side], .events = POLLIN}};
-    int left = clock_left_ms(deadline_ms);
     channel->waiting[side] = true;
-    pthread_mutex_unlock(&channel->lock);
-    poll(pollfds, 3, left < TICK_MS ? left : TICK_MS);
-    pthread_mutex_lock(&channel->lock);
+    rdma_take_events(channel, channel->wake[side], clock_left_ms(deadline_ms));
     channel->waiting[side] = false;
-    rdma_take_events(channel, side);
 }
 
 static bool met(const struct rdma_channel *channel, const struct need *need)
@@ -211,7 +223,7 @@ enum godwit_err rdma_await(struct rdma_channel *channel, enum side side, const s
         bool done = met(channel, need);
         if (err == GODWIT_ERR_CLOSED || (err != GODWIT_OK && !(done && need->data))) {
             if (err == GODWIT_ERR_RESET)
-                rdma_take_events(channel, side); /* what was flushed has its reason there */
+                rdma_take_events(channel, -1, 0); /* what was flushed has its reason there */
             return err;
         }
         if (done)
@@ -222,6 +234,6 @@ enum godwit_err rdma_await(struct rdma_channel *channel, enum side side, const s
         }
         if (clock_left_ms(deadline) == 0)
             return GODWIT_ERR_TIMEOUT;
-        sleep_once(channel, side, deadline);
+        sleep_once(channel, side, need, deadline);
     }
 }

@@ -2,6 +2,9 @@
  * Books of one send queue: pure arithmetic, no verbs. A slot of the queue is free again only when a signalled work
  * request at or behind it has completed, and completions come in the order of posting; so one number per completion
  * says it all: how many requests had been posted up to and with the signalled one. It travels as wr_id.
+ *
+ * Each completion may wake a thread, so they are as rare as can be without the link ever running dry: half of what may
+ * be under way is sent while a thread that waits for room wakes up and fills the other half.
  */
 #ifndef RDMA_QUEUE_H
 #define RDMA_QUEUE_H
@@ -10,16 +13,18 @@
 #include <stdint.h>
 
 enum {
-    QUEUE_DEPTH = 160,         /* work requests posted at once */
-    QUEUE_RESERVE = 8,         /* of these, kept for credits and the end of the stream */
-    QUEUE_BYTES = 4 << 20,     /* put bytes under way: several times what any link holds */
-    QUEUE_LIST = 16,           /* requests posted in one call; the last is signalled */
-    QUEUE_LIST_BYTES = 1 << 20 /* a list of so many bytes is not made longer */
+    QUEUE_DEPTH = 160,                    /* work requests posted at once */
+    QUEUE_RESERVE = 8,                    /* of these, kept for credits and the end of the stream */
+    QUEUE_BYTES = 4 << 20,                /* put bytes under way: several times what any link holds */
+    QUEUE_LIST = 16,                      /* requests posted in one call */
+    QUEUE_LIST_BYTES = 1 << 20,           /* a list of so many bytes is not made longer */
+    QUEUE_SIGNAL = 64,                    /* behind so many requests or */
+    QUEUE_SIGNAL_BYTES = QUEUE_BYTES / 2, /* bytes the end of a list is signalled */
 };
 
 struct queue {
-    uint64_t posted, retired;             /* requests */
-    uint64_t posted_bytes, retired_bytes; /* of puts and gets */
+    uint64_t posted, signalled, retired;                   /* requests */
+    uint64_t posted_bytes, signalled_bytes, retired_bytes; /* of puts and gets */
     uint32_t posted_buffers, retired_buffers; /* of the ring that sends are copied into */
     struct {
         uint64_t bytes;
@@ -36,6 +41,20 @@ static inline uint64_t queue_post(struct queue *queue, uint64_t bytes, unsigned 
     queue->slots[slot].bytes = queue->posted_bytes;
     queue->slots[slot].buffers = queue->posted_buffers;
     return ++queue->posted;
+}
+
+/* Is a completion due for what was booked last? */
+static inline bool queue_owes_signal(const struct queue *queue)
+{
+    return queue->posted - queue->signalled >= QUEUE_SIGNAL ||
+           queue->posted_bytes - queue->signalled_bytes >= QUEUE_SIGNAL_BYTES;
+}
+
+/* The request that was booked last is signalled. */
+static inline void queue_signal(struct queue *queue)
+{
+    queue->signalled = queue->posted;
+    queue->signalled_bytes = queue->posted_bytes;
 }
 
 /* A completion with this wr_id; false: none that is outstanding. */

@@ -54,6 +54,36 @@ Test(rdma_books, bytes_under_way_are_bounded_but_one_request_may_always_go)
     cr_assert_not(queue_has_room(&queue, 1, 101));
 }
 
+/* As a channel does it: one list after the other, whenever there is room. */
+static unsigned signals_of_lists(unsigned lists, unsigned requests, uint64_t size)
+{
+    struct queue queue = {0};
+    unsigned signals = 0;
+    for (unsigned i = 0; i < lists; i++) {
+        while (!queue_has_room(&queue, requests + 1, requests * size)) {
+            cr_assert_gt(queue.signalled, queue.retired, "no room, and no completion to come");
+            cr_assert(queue_retire(&queue, queue.signalled));
+        }
+        for (unsigned k = 0; k < requests; k++)
+            queue_post(&queue, size, 0);
+        if (queue_owes_signal(&queue)) {
+            queue_signal(&queue);
+            signals++;
+        }
+        cr_assert_not(queue_owes_signal(&queue));
+    }
+    return signals;
+}
+
+Test(rdma_books, completions_are_rare_and_there_is_always_one_where_there_is_no_room)
+{
+    cr_assert_eq(signals_of_lists(400, 16, 4096), 100, "one in 64 pages");
+    cr_assert_eq(signals_of_lists(400, 1, 1 << 20), 200, "one in 2 MiB");
+    for (unsigned requests = 1; requests <= QUEUE_LIST; requests++)
+        for (uint64_t size = 4096; size <= (QUEUE_LIST_BYTES + (1 << 20)) / requests; size += 4096)
+            signals_of_lists(100, requests, size);
+}
+
 Test(rdma_books, books_stay_right_for_very_long)
 {
     struct queue queue = {.posted_buffers = UINT32_MAX - 5, .retired_buffers = UINT32_MAX - 5};

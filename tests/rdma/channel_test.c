@@ -9,9 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "rdma/credits.h"
-#include "rdma/frame.h"
-#include "rdma/queue.h"
+#include "rdma/channel_private.h"
 #include "tests/lib/census.h"
 #include "tests/lib/pair.h"
 #include "tests/rdma/fake_verbs.h"
@@ -44,6 +42,11 @@ static void open_pair(const struct fake_setup *setup)
     cr_assert_eq(domain_register(pair.domain_b, &to, REGION_REMOTE_WRITE, &far_mr, NULL), GODWIT_OK);
     mr_export(far_mr, &key);
     cr_assert_eq(domain_import(pair.domain_a, &key, &remote, NULL), GODWIT_OK);
+}
+
+static struct rdma_channel *private_of(struct channel *channel)
+{
+    return (struct rdma_channel *)channel;
 }
 
 static void close_pair(void)
@@ -129,6 +132,8 @@ Test(rdma_channel, many_puts_that_do_not_adjoin_keep_within_the_queue)
         cr_assert_eq(channel_flush(pair.a, TIMEOUT_MS), GODWIT_OK);
     }
     cr_assert_eq(fake_verbs_executed(FAKE_WR_WRITE), 4 * MEMORY / 4096 / 2);
+    cr_assert_eq(private_of(pair.a)->progress[SENDING], 4 * MEMORY / 4096 / 2 / QUEUE_SIGNAL,
+                 "each completion may wake a thread");
     tell(pair.a);
     cr_assert_eq(hear(pair.b), GODWIT_OK);
     for (uint64_t page = 0; page < MEMORY / 4096; page++) {
@@ -515,6 +520,26 @@ Test(rdma_channel, events_of_the_device_end_the_channels_they_concern)
         event_to_raise = events[i].type;
         expect_both_end(raise_event, GODWIT_ERR_RESET, events[i].words);
     }
+}
+
+static void *report_to_a(void *unused)
+{
+    (void)unused;
+    poll(NULL, 0, 50);
+    rdma_channel_async(private_of(pair.a), "this was read by another channel's thread");
+    return NULL;
+}
+
+Test(rdma_channel, an_event_that_another_thread_has_read_wakes_who_waits)
+{
+    pthread_t other;
+    char byte;
+    open_pair(NULL);
+    pthread_create(&other, NULL, report_to_a, NULL);
+    cr_assert_eq(channel_recv_exact(pair.a, &byte, 1, CHANNEL_FOREVER), GODWIT_ERR_RESET);
+    cr_assert_str_eq(channel_detail(pair.a), "this was read by another channel's thread");
+    pthread_join(other, NULL);
+    close_pair();
 }
 
 /* The flushed requests are there before anybody looks at the event. */
