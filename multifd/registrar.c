@@ -12,11 +12,16 @@
 #include <assert.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "multifd/store.h"
 #include "transport/clock.h"
 #include "transport/error.h"
+
+/* Registering outruns sending, and where both want one processor it had better wait: a sender without a processor is a
+ * link that idles. */
+enum { NICE = 5 };
 
 struct registrar {
     struct registrar_config config;
@@ -124,6 +129,7 @@ static void *registrar_main(void *opaque)
     const struct registrar_config *config = &registrar->config;
     struct slice *slice;
     pthread_setname_np(pthread_self(), "mig_register");
+    setpriority(PRIO_PROCESS, 0, NICE); /* the calling thread's on Linux, though POSIX has processes */
     while ((slice = take(registrar)) != NULL) {
         struct godwit_error error = {0};
         uint64_t bytes = 0;

@@ -43,7 +43,7 @@ static struct batch *choose(struct sender *sender, const struct extent *run, uin
 /* A run within one slice. The slice is asked for when the first page turns out not to be zero. */
 static void sort_run(struct sender *sender, const struct extent *run, uint64_t *waited_ns)
 {
-    const uint8_t *page = sender->config->ram->blocks[run->block].addr + (run->first << PAGE_SHIFT);
+    const uint8_t *page = ram_content(&sender->config->ram->blocks[run->block], run->first);
     struct batch *content = NULL;
     if (sender->config->zero == NULL) {
         batch_add(choose(sender, run, waited_ns), run->block, run->first, run->pages, EXTENT_NORMAL);
@@ -133,7 +133,7 @@ static unsigned gather_pages(struct sender *sender)
         if (extent->kind != EXTENT_NORMAL)
             continue;
         sender->iov[used++] = (struct iovec){
-            .iov_base = sender->config->ram->blocks[extent->block].addr + (extent->first << PAGE_SHIFT),
+            .iov_base = ram_content(&sender->config->ram->blocks[extent->block], extent->first),
             .iov_len = (size_t)extent->pages << PAGE_SHIFT,
         };
     }

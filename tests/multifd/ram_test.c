@@ -64,6 +64,8 @@ Test(ram, the_second_mapping_is_the_same_memory_and_needs_a_descriptor)
     cr_assert_eq(ram->blocks[0].alias[5 * PAGE_SIZE], 77);
     cr_assert_not(ram_map_again(&ram->blocks[1]));
     cr_assert_null(ram->blocks[1].alias);
+    cr_assert_eq(ram_content(&ram->blocks[0], 5), ram->blocks[0].alias + 5 * PAGE_SIZE, "mapped there already");
+    cr_assert_eq(ram_content(&ram->blocks[1], 5), addr + 5 * PAGE_SIZE);
     ram_free(ram);
     munmap(addr, SIZE);
     close(fd);

@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -35,12 +36,15 @@ struct bench {
     unsigned fail_at;         /* which of them is refused */
     uint64_t order[SLICES];   /* slices, in the order in which they began */
     uint64_t bytes;
+    atomic_int nice; /* of whoever registers */
     pthread_mutex_t lock;
 };
 
 static void note_done(void *opaque, struct slice *slice)
 {
-    gate_note(&((struct bench *)opaque)->done, NULL);
+    struct bench *bench = opaque;
+    bench->nice = getpriority(PRIO_PROCESS, 0); /* this thread's */
+    gate_note(&bench->done, NULL);
 }
 
 static void note_failed(void *opaque, const struct godwit_error *error)
@@ -150,6 +154,18 @@ Test(registrar, slices_are_registered_in_the_order_in_which_they_were_queued)
     cr_assert_eq(info.slices, SLICES);
     cr_assert_eq(info.bytes, (uint64_t)PAGES << PAGE_SHIFT);
     cr_assert_eq(bench.bytes, info.bytes);
+    bench_close(&bench);
+}
+
+Test(registrar, who_registers_gives_way_to_senders)
+{
+    struct bench bench;
+    bench_open(&bench);
+    bench_start(&bench);
+    registrar_queue(bench.registrar, &bench.ram->slices[0]);
+    cr_assert(registrar_wait(bench.registrar, SOON_MS));
+    int own = getpriority(PRIO_PROCESS, 0);
+    cr_assert(atomic_load(&bench.nice) > own || own == 19, "%d", atomic_load(&bench.nice));
     bench_close(&bench);
 }
 
