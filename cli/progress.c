@@ -9,7 +9,7 @@
 
 #include "cli/amount.h"
 
-enum { LINE_MAX_TEXT = 256, PLAIN_INTERVAL_MS = 1000, TERMINAL_COLUMNS = 80 };
+enum { LINE_MAX_TEXT = 256, TERMINAL_INTERVAL_MS = 200, PLAIN_INTERVAL_MS = 1000, TERMINAL_COLUMNS = 80 };
 
 void progress_init(struct progress *progress, enum progress_side side)
 {
@@ -34,8 +34,6 @@ void progress_reset(struct progress *progress)
 {
     pthread_mutex_lock(&progress->lock);
     erase_locked(progress);
-    progress->last_ms = 0;
-    progress->last_pass = 0;
     pthread_mutex_unlock(&progress->lock);
 }
 
@@ -108,38 +106,30 @@ static void draw_locked(struct progress *progress, const char *line)
     progress->drawn = true;
 }
 
-static bool plain_due_locked(struct progress *progress, uint64_t pass, uint64_t now_ms)
-{
-    bool due = pass != progress->last_pass || now_ms - progress->last_ms >= PLAIN_INTERVAL_MS;
-    if (due) {
-        progress->last_pass = pass;
-        progress->last_ms = now_ms;
-    }
-    return due;
-}
-
 static bool is_under_way(enum godwit_status status)
 {
     return status == GODWIT_STATUS_ACTIVE || status == GODWIT_STATUS_DEVICE || status == GODWIT_STATUS_CANCELLING;
 }
 
-void progress_look(struct progress *progress, const struct godwit_info *info, uint64_t now_ms)
+int progress_interval_ms(const struct progress *progress)
 {
+    return progress->terminal ? TERMINAL_INTERVAL_MS : PLAIN_INTERVAL_MS;
+}
+
+void progress_look(struct progress *progress, const struct godwit_info *info)
+{
+    char line[LINE_MAX_TEXT];
     if (!is_under_way(info->status))
         return;
+    if (progress->side == PROGRESS_SOURCE)
+        source_line(info, line, sizeof line);
+    else
+        destination_line(info, line, sizeof line);
 
     pthread_mutex_lock(&progress->lock);
-    bool due = progress->terminal || plain_due_locked(progress, info->ram.dirty_sync_count, now_ms);
-    if (due) {
-        char line[LINE_MAX_TEXT];
-        if (progress->side == PROGRESS_SOURCE)
-            source_line(info, line, sizeof line);
-        else
-            destination_line(info, line, sizeof line);
-        if (progress->terminal)
-            draw_locked(progress, line);
-        else
-            fprintf(stderr, "%s: %s\n", godwit_status_name(info->status), line);
-    }
+    if (progress->terminal)
+        draw_locked(progress, line);
+    else
+        fprintf(stderr, "%s: %s\n", godwit_status_name(info->status), line);
     pthread_mutex_unlock(&progress->lock);
 }

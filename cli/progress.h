@@ -1,6 +1,6 @@
 /*
  * What the user sees while a migration runs, on stderr. A terminal gets one line that is updated in place; anything
- * else gets a plain line per second and per pass. progress_say() prints whole lines that the updated line never cuts.
+ * else gets a plain line per second. progress_say() prints whole lines that the updated line never cuts.
  *
  * Any thread may call; a mutex keeps lines whole. Output errors are ignored: a migration does not fail for them.
  */
@@ -9,7 +9,6 @@
 
 #include <pthread.h>
 #include <stdbool.h>
-#include <stdint.h>
 
 #include <godwit/info.h>
 
@@ -19,18 +18,19 @@ struct progress {
     enum progress_side side;
     bool terminal;
     pthread_mutex_t lock;
-    bool drawn;          /* the updated line is on the screen */
-    uint64_t last_ms;    /* of the last plain line */
-    uint64_t last_pass;
+    bool drawn; /* the updated line is on the screen */
 };
 
 void progress_init(struct progress *progress, enum progress_side side);
 void progress_fini(struct progress *progress);
 
-/* One look at the migration, about five times a second; prints when it is time. */
-void progress_look(struct progress *progress, const struct godwit_info *info, uint64_t now_ms);
+/* How often to look. */
+int progress_interval_ms(const struct progress *progress);
 
-/* Forgets one migration before the next: its passes begin at zero again. Removes the updated line. */
+/* One look at the migration: prints it, unless it is not under way. */
+void progress_look(struct progress *progress, const struct godwit_info *info);
+
+/* Between one migration and the next: removes the updated line. */
 void progress_reset(struct progress *progress);
 
 /* One line, newline added. */

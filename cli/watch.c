@@ -10,10 +10,9 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include "transport/clock.h"
 #include "transport/error.h"
 
-enum { LOOK_INTERVAL_MS = 200, SIGNALLED_INTERVAL_MS = 50 };
+enum { SIGNALLED_INTERVAL_MS = 50 };
 
 struct watch {
     pthread_t thread;
@@ -53,8 +52,10 @@ static void *watch_run(void *opaque)
     struct watch *watch = opaque;
     struct godwit_info *info = malloc(sizeof *info); /* tens of KiB; without it: no line, only cancel */
     struct pollfd wait[] = {{.fd = watch->stop_fd, .events = POLLIN}, {.fd = watch->signal_fd, .events = POLLIN}};
+    int look_ms = progress_interval_ms(watch->progress);
+    pthread_setname_np(pthread_self(), "mig_watch");
     for (;;) {
-        int ready = poll(wait, 2, watch->signalled ? SIGNALLED_INTERVAL_MS : LOOK_INTERVAL_MS);
+        int ready = poll(wait, 2, watch->signalled ? SIGNALLED_INTERVAL_MS : look_ms);
         if (ready > 0 && (wait[0].revents & POLLIN))
             break;
         if (ready > 0 && (wait[1].revents & POLLIN) && read_signal(watch->signal_fd))
@@ -64,7 +65,7 @@ static void *watch_run(void *opaque)
         if (!info)
             continue;
         watch->subject.query(watch->subject.object, info);
-        progress_look(watch->progress, info, clock_now_ms());
+        progress_look(watch->progress, info);
     }
     free(info);
     return NULL;

@@ -24,7 +24,7 @@
 #include "session/control.h"
 #include "session/negotiate.h"
 
-enum { DESTINATION_TICK_MS = 50, DESTINATION_PAST = 16 };
+enum { DESTINATION_TICK_MS = 100, DESTINATION_PAST = 16 };
 
 /*
  * What becomes of a session, and with it of the guest. UNDECIDED -> RUN_TAKEN -> RUNNING, or -> NEVER from either of

@@ -26,7 +26,7 @@
 #include "session/control.h"
 #include "session/negotiate.h"
 
-enum { SOURCE_TICK_MS = 50 /* how soon a wait notices a cancel */ };
+enum { SOURCE_TICK_MS = 100 /* how soon a wait notices a cancel */ };
 
 struct source_state_stream {
     struct godwit_state_writer data; /* collected, not sent yet */
