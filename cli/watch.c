@@ -10,6 +10,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "transport/clock.h"
 #include "transport/error.h"
 
 enum { SIGNALLED_INTERVAL_MS = 50 };
@@ -52,18 +53,19 @@ static void *watch_run(void *opaque)
     struct watch *watch = opaque;
     struct godwit_info *info = malloc(sizeof *info); /* tens of KiB; without it: no line, only cancel */
     struct pollfd wait[] = {{.fd = watch->stop_fd, .events = POLLIN}, {.fd = watch->signal_fd, .events = POLLIN}};
-    int look_ms = progress_interval_ms(watch->progress);
+    uint64_t interval_ms = (uint64_t)progress_interval_ms(watch->progress), look_ms = clock_now_ms() + interval_ms;
     pthread_setname_np(pthread_self(), "mig_watch");
     for (;;) {
-        int ready = poll(wait, 2, watch->signalled ? SIGNALLED_INTERVAL_MS : look_ms);
+        int ready = poll(wait, 2, watch->signalled ? SIGNALLED_INTERVAL_MS : clock_left_ms(look_ms));
         if (ready > 0 && (wait[0].revents & POLLIN))
             break;
         if (ready > 0 && (wait[1].revents & POLLIN) && read_signal(watch->signal_fd))
             watch->signalled = true;
         if (watch->signalled)
             watch->subject.cancel(watch->subject.object);
-        if (!info)
+        if (!info || clock_left_ms(look_ms) > 0)
             continue;
+        look_ms = clock_now_ms() + interval_ms;
         watch->subject.query(watch->subject.object, info);
         progress_look(watch->progress, info);
     }

@@ -80,8 +80,8 @@ bool ram_cut(struct ram *ram, uint32_t slice_size);
  */
 bool ram_map_again(struct ram_block *block);
 
-/* Where a sender reads a page: by the second mapping where there is one, for what is registered there is mapped there
- * already, and a first look through the guest's own costs a page fault. */
+/* Where a sender reads a page: by the second mapping where there is one, for a slice that is registered is mapped there
+ * already, and a first look through the guest's own may cost a page fault. */
 static inline uint8_t *ram_content(const struct ram_block *block, uint64_t page)
 {
     return (block->alias != NULL ? block->alias : block->addr) + (page << PAGE_SHIFT);

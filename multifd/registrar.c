@@ -129,7 +129,8 @@ static void *registrar_main(void *opaque)
     const struct registrar_config *config = &registrar->config;
     struct slice *slice;
     pthread_setname_np(pthread_self(), "mig_register");
-    setpriority(PRIO_PROCESS, 0, NICE); /* the calling thread's on Linux, though POSIX has processes */
+    /* The calling thread's on Linux, though POSIX has processes. */
+    setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + NICE);
     while ((slice = take(registrar)) != NULL) {
         struct godwit_error error = {0};
         uint64_t bytes = 0;

@@ -106,7 +106,7 @@ static inline uint8_t *send_at(const struct rdma_channel *channel, unsigned inde
 
 /* ---- channel_post.c ---- */
 
-/* Notes the first failure, and its reason where it has one. */
+/* Notes the first failure, and its reason where it has one; wakes who waits. */
 void rdma_break(struct rdma_channel *channel, enum godwit_err err, const char *detail);
 int rdma_post_receive(struct rdma_channel *channel, unsigned index); /* 0 or errno */
 /* All ranges as one chain, signalled at its end if it is due, or if asked for. Room was awaited.

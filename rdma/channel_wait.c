@@ -137,8 +137,13 @@ void rdma_take_events(struct rdma_channel *channel, int wake, int wait_ms)
 
     struct ibv_cq *cq;
     void *opaque;
-    if (ready[COMPLETIONS].revents != 0 && ibv_get_cq_event(channel->completions, &cq, &opaque) == 0)
+    if (ready[COMPLETIONS].revents != 0 && ibv_get_cq_event(channel->completions, &cq, &opaque) == 0) {
         ibv_ack_cq_events(cq, 1);
+        /* It may have been the other's: a provider need not heed a second arming before the first one's event is read. */
+        for (enum side side = SENDING; side < SIDES; side++)
+            if (channel->waiting[side] && channel->wake[side] != wake)
+                rdma_kick(channel, side);
+    }
     if (ready[CM].revents != 0)
         for (struct rdma_cm_event *event; (event = cm_next(channel->cm.events)) != NULL; rdma_ack_cm_event(event))
             take_cm_event(channel, event);
@@ -165,11 +170,12 @@ static bool spin(struct rdma_channel *channel, enum side side)
     return false;
 }
 
-/* Only the queue that can help: each arming is a system call. */
+/* Only the queue that can help: each arming is a system call. A frame waits for credits, too, and credits that are to
+ * go back may wait for room. */
 static bool arm(struct rdma_channel *channel, const struct need *need)
 {
-    bool received = need->data || need->frame; /* a frame waits for credits, too */
-    return (need->data || ibv_req_notify_cq(channel->send_cq, 0) == 0) &&
+    bool sent = !need->data || credits_due(&channel->credits), received = need->data || need->frame;
+    return (!sent || ibv_req_notify_cq(channel->send_cq, 0) == 0) &&
            (!received || ibv_req_notify_cq(channel->recv_cq, 0) == 0);
 }
 
@@ -179,7 +185,7 @@ static void sleep_once(struct rdma_channel *channel, enum side side, const struc
         return;
     if (!arm(channel, need))
         rdma_break(channel, GODWIT_ERR_RESET, "the device's completion queue cannot be armed");
-    if (rdma_pump(channel, side))
+    if (rdma_pump(channel, side) || channel->failure != GODWIT_OK)
         return;
     channel->waiting[side] = true;
     rdma_take_events(channel, channel->wake[side], clock_left_ms(deadline_ms));

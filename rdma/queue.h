@@ -3,8 +3,8 @@
  * request at or behind it has completed, and completions come in the order of posting; so one number per completion
  * says it all: how many requests had been posted up to and with the signalled one. It travels as wr_id.
  *
- * Each completion may wake a thread, so they are as rare as can be without the link ever running dry: half of what may
- * be under way is sent while a thread that waits for room wakes up and fills the other half.
+ * Each completion may wake a thread, so they are rare; but not so rare that the link runs dry, which has about half of
+ * the queue to send while a thread that waited for room fills the other half.
  */
 #ifndef RDMA_QUEUE_H
 #define RDMA_QUEUE_H

@@ -49,6 +49,14 @@ static struct rdma_channel *private_of(struct channel *channel)
     return (struct rdma_channel *)channel;
 }
 
+static bool is_waiting(struct channel *channel, enum side side)
+{
+    pthread_mutex_lock(&private_of(channel)->lock);
+    bool waiting = private_of(channel)->waiting[side];
+    pthread_mutex_unlock(&private_of(channel)->lock);
+    return waiting;
+}
+
 static void close_pair(void)
 {
     channel_free(pair.a);
@@ -440,9 +448,32 @@ Test(rdma_channel, a_queue_that_takes_no_more_work_is_a_reset_with_a_reason)
     expect_reset(pair.b, "cannot be read");
     close_pair();
     open_pair(NULL);
+    char byte;
     fake_fail_call(FAKE_CALL_REQ_NOTIFY, 0, 1, EIO);
-    cr_assert_eq(hear(pair.b), GODWIT_ERR_RESET);
+    cr_assert_eq(channel_recv_exact(pair.b, &byte, 1, CHANNEL_FOREVER), GODWIT_ERR_RESET);
     expect_reset(pair.b, "cannot be armed");
+    close_pair();
+}
+
+static void *hear_for_ever(void *unused)
+{
+    char byte;
+    (void)unused;
+    return (void *)(intptr_t)channel_recv_exact(pair.a, &byte, 1, CHANNEL_FOREVER);
+}
+
+Test(rdma_channel, a_side_that_finds_the_channel_broken_wakes_the_other)
+{
+    pthread_t other;
+    void *err;
+    open_pair(NULL);
+    pthread_create(&other, NULL, hear_for_ever, NULL);
+    while (!is_waiting(pair.a, RECEIVING))
+        poll(NULL, 0, 1);
+    fake_fail_call(FAKE_CALL_POST_SEND, 0, 1, ENOMEM);
+    cr_assert_eq(tell(pair.a), GODWIT_ERR_RESET);
+    pthread_join(other, &err);
+    cr_assert_eq((intptr_t)err, GODWIT_ERR_RESET);
     close_pair();
 }
 
@@ -525,7 +556,8 @@ Test(rdma_channel, events_of_the_device_end_the_channels_they_concern)
 static void *report_to_a(void *unused)
 {
     (void)unused;
-    poll(NULL, 0, 50);
+    while (!is_waiting(pair.a, RECEIVING))
+        poll(NULL, 0, 1);
     rdma_channel_async(private_of(pair.a), "this was read by another channel's thread");
     return NULL;
 }
