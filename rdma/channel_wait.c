@@ -228,8 +228,10 @@ enum godwit_err rdma_await(struct rdma_channel *channel, enum side side, const s
         enum godwit_err err = rdma_side_state(channel, side);
         bool done = met(channel, need);
         if (err == GODWIT_ERR_CLOSED || (err != GODWIT_OK && !(done && need->data))) {
-            if (err == GODWIT_ERR_RESET)
-                rdma_take_events(channel, -1, 0); /* what was flushed has its reason there */
+            if (err == GODWIT_ERR_RESET) { /* what was flushed has its reason elsewhere */
+                rdma_take_events(channel, -1, 0);
+                rdma_pump(channel, side); /* or it came to one queue before the flushes came to the other */
+            }
             return err;
         }
         if (done)
