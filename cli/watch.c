@@ -63,11 +63,13 @@ static void *watch_run(void *opaque)
             watch->signalled = true;
         if (watch->signalled)
             watch->subject.cancel(watch->subject.object);
-        if (!info || clock_left_ms(look_ms) > 0)
+        if (clock_left_ms(look_ms) > 0)
             continue;
         look_ms = clock_now_ms() + interval_ms;
-        watch->subject.query(watch->subject.object, info);
-        progress_look(watch->progress, info);
+        if (info) {
+            watch->subject.query(watch->subject.object, info);
+            progress_look(watch->progress, info);
+        }
     }
     free(info);
     return NULL;
