@@ -10,9 +10,7 @@ void rdma_break(struct rdma_channel *channel, enum godwit_err err, const char *d
         channel_set_detail(&channel->base, detail);
     if (channel->failure == GODWIT_OK)
         channel->failure = err;
-    for (enum side side = SENDING; side < SIDES; side++)
-        if (channel->waiting[side])
-            rdma_kick(channel, side);
+    rdma_kick_waiting(channel, -1);
 }
 
 int rdma_post_receive(struct rdma_channel *channel, unsigned index)

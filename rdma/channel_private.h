@@ -122,6 +122,8 @@ void rdma_return_credits(struct rdma_channel *channel);
 
 /* Without the lock as well: wakes who waits on this side. */
 void rdma_kick(const struct rdma_channel *channel, enum side side);
+/* Whoever sleeps, but not on this eventfd (-1: all). */
+void rdma_kick_waiting(const struct rdma_channel *channel, int except);
 /* Takes what both queues have; true: there was something. The other side's waiter is woken for its share. */
 bool rdma_pump(struct rdma_channel *channel, enum side side);
 /* The events of the completion channel, the connection manager and the device, waited for up to wait_ms and until the

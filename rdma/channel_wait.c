@@ -16,6 +16,13 @@ void rdma_kick(const struct rdma_channel *channel, enum side side)
     (void)n;
 }
 
+void rdma_kick_waiting(const struct rdma_channel *channel, int except)
+{
+    for (enum side side = SENDING; side < SIDES; side++)
+        if (channel->waiting[side] && channel->wake[side] != except)
+            rdma_kick(channel, side);
+}
+
 /* ---- completions ---- */
 
 static void take_sent(struct rdma_channel *channel, const struct ibv_wc *wc)
@@ -119,9 +126,7 @@ static void take_cm_event(struct rdma_channel *channel, const struct rdma_cm_eve
     }
     channel->progress[SENDING]++;
     channel->progress[RECEIVING]++;
-    for (enum side side = SENDING; side < SIDES; side++)
-        if (channel->waiting[side])
-            rdma_kick(channel, side);
+    rdma_kick_waiting(channel, -1);
 }
 
 void rdma_take_events(struct rdma_channel *channel, int wake, int wait_ms)
@@ -140,9 +145,7 @@ void rdma_take_events(struct rdma_channel *channel, int wake, int wait_ms)
     if (ready[COMPLETIONS].revents != 0 && ibv_get_cq_event(channel->completions, &cq, &opaque) == 0) {
         ibv_ack_cq_events(cq, 1);
         /* It may have been the other's: a provider need not heed a second arming before the first one's event is read. */
-        for (enum side side = SENDING; side < SIDES; side++)
-            if (channel->waiting[side] && channel->wake[side] != wake)
-                rdma_kick(channel, side);
+        rdma_kick_waiting(channel, wake);
     }
     if (ready[CM].revents != 0)
         for (struct rdma_cm_event *event; (event = cm_next(channel->cm.events)) != NULL; rdma_ack_cm_event(event))
