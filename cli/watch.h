@@ -3,7 +3,7 @@
  *
  * The signals are blocked in every thread (watch_block_signals() runs before the first one is made) and read from a
  * descriptor, so no code ever runs in a signal handler. A signal that arrives before the migration can be cancelled is
- * not lost: the watcher cancels again at every look until it is stopped.
+ * not lost: from then on the watcher cancels again every 50 ms until it is stopped.
  */
 #ifndef CLI_WATCH_H
 #define CLI_WATCH_H
