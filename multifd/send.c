@@ -31,6 +31,9 @@ static bool start_sender(struct multifd_send *send, unsigned index)
     sender->config = &send->config;
     sender->queue = send->queue;
     sender->channel = send->config.channels[index];
+    sender->sorter.ram = send->config.ram;
+    sender->sorter.placement = channel_limits(sender->channel)->one_sided ? send->config.placement : NULL;
+    sender->sorter.zero = send->config.zero;
     sender->stopping = &send->stopping;
     sender->index = index;
     pthread_mutex_init(&sender->lock, NULL);

@@ -21,81 +21,6 @@
 #include "transport/clock.h"
 #include "transport/error.h"
 
-/* So far ahead that a cache line has come by the time its page is tested. */
-enum { PREFETCH_PAGES = 8 };
-
-static bool places(const struct sender *sender)
-{
-    return sender->config->placement != NULL && channel_limits(sender->channel)->one_sided;
-}
-
-/* Where the content of a run within one slice goes. */
-static struct batch *choose(struct sender *sender, const struct extent *run, uint64_t *waited_ns)
-{
-    const struct ram *ram = sender->config->ram;
-    struct placed ignored;
-    if (!places(sender))
-        return &sender->inlined;
-    struct slice *slice = &ram->blocks[run->block].slices[run->first / (ram->slice_size >> PAGE_SHIFT)];
-    return placement_ask(sender->config->placement, slice, &ignored, waited_ns) ? &sender->placed : &sender->inlined;
-}
-
-/* A run within one slice. The slice is asked for when the first page turns out not to be zero. */
-static void sort_run(struct sender *sender, const struct extent *run, uint64_t *waited_ns)
-{
-    const uint8_t *page = ram_content(&sender->config->ram->blocks[run->block], run->first);
-    struct batch *content = NULL;
-    if (sender->config->zero == NULL) {
-        batch_add(choose(sender, run, waited_ns), run->block, run->first, run->pages, EXTENT_NORMAL);
-        return;
-    }
-    for (uint32_t i = 0; i < run->pages; i++, page += PAGE_SIZE) {
-        if (i + PREFETCH_PAGES < run->pages)
-            __builtin_prefetch(page + PREFETCH_PAGES * PAGE_SIZE); /* the word that the test will look at first */
-        if (sender->config->zero(page)) {
-            batch_add_joined(&sender->inlined, run->block, run->first + i, 1, EXTENT_ZERO);
-            continue;
-        }
-        if (content == NULL)
-            content = choose(sender, run, waited_ns);
-        batch_add_joined(content, run->block, run->first + i, 1, EXTENT_NORMAL);
-    }
-}
-
-static void sort_extent(struct sender *sender, const struct extent *extent, uint64_t *waited_ns)
-{
-    uint64_t slice = places(sender) ? sender->config->ram->slice_size >> PAGE_SHIFT : UINT64_MAX;
-    struct extent run = *extent;
-    for (uint32_t left = extent->pages; left > 0; left -= run.pages, run.first += run.pages) {
-        uint64_t most = slice - run.first % slice;
-        run.pages = left < most ? left : (uint32_t)most;
-        sort_run(sender, &run, waited_ns);
-    }
-}
-
-/*
- * From the engine's batch to what is put and what goes inline: at most as many extents together as a batch may have,
- * since each has a page of its own. Zeros alone are no reason for a second record.
- */
-static void sort_batch(struct sender *sender, const struct batch *batch, uint64_t *waited_ns)
-{
-    struct batch *placed = &sender->placed, *inlined = &sender->inlined;
-    batch_reset(placed, batch->epoch);
-    batch_reset(inlined, batch->epoch);
-    for (unsigned i = 0; i < batch->count; i++) {
-        const struct extent *extent = &batch->extents[i];
-        if (extent->kind == EXTENT_NORMAL)
-            sort_extent(sender, extent, waited_ns);
-        else
-            batch_add(inlined, extent->block, extent->first, extent->pages, extent->kind);
-    }
-    if (placed->count == 0 || inlined->normal_pages > 0)
-        return;
-    for (unsigned i = 0; i < inlined->count; i++)
-        batch_add(placed, inlined->extents[i].block, inlined->extents[i].first, inlined->extents[i].pages, EXTENT_ZERO);
-    batch_reset(inlined, batch->epoch);
-}
-
 /* No put leaves its slice: each has a registration and a key of its own. */
 static enum godwit_err put_extent(struct sender *sender, const struct extent *extent)
 {
@@ -117,7 +42,7 @@ static enum godwit_err put_extent(struct sender *sender, const struct extent *ex
 
 static enum godwit_err put_pages(struct sender *sender)
 {
-    const struct batch *placed = &sender->placed;
+    const struct batch *placed = &sender->sorter.placed;
     enum godwit_err err = GODWIT_OK;
     for (unsigned i = 0; i < placed->count && err == GODWIT_OK; i++)
         if (placed->extents[i].kind == EXTENT_NORMAL)
@@ -128,8 +53,8 @@ static enum godwit_err put_pages(struct sender *sender)
 static unsigned gather_pages(struct sender *sender)
 {
     unsigned used = 0;
-    for (unsigned i = 0; i < sender->inlined.count; i++) {
-        const struct extent *extent = &sender->inlined.extents[i];
+    for (unsigned i = 0; i < sender->sorter.inlined.count; i++) {
+        const struct extent *extent = &sender->sorter.inlined.extents[i];
         if (extent->kind != EXTENT_NORMAL)
             continue;
         sender->iov[used++] = (struct iovec){
@@ -140,10 +65,10 @@ static unsigned gather_pages(struct sender *sender)
     return used;
 }
 
-/* One record for what was sorted into batch, which is sender->placed or sender->inlined. */
+/* One record for one of the two batches of the sorter. */
 static enum godwit_err send_record(struct sender *sender, const struct batch *batch, uint64_t *waited_ns)
 {
-    bool placed = batch == &sender->placed;
+    bool placed = batch == &sender->sorter.placed;
     uint32_t content = batch->normal_pages << PAGE_SHIFT;
     if (batch->count == 0)
         return GODWIT_OK;
@@ -160,7 +85,6 @@ static enum godwit_err send_record(struct sender *sender, const struct batch *ba
     uint64_t before = clock_now_ns();
     migration_rate_wait(sender->config->rate, head + content);
     *waited_ns += clock_now_ns() - before;
-
     enum godwit_err err = placed ? put_pages(sender) : GODWIT_OK;
     unsigned parts = placed ? 0 : gather_pages(sender);
     if (err == GODWIT_OK)
@@ -172,9 +96,9 @@ static enum godwit_err send_record(struct sender *sender, const struct batch *ba
 
 static enum godwit_err send_batch(struct sender *sender, const struct batch *batch, uint64_t *waited_ns)
 {
-    sort_batch(sender, batch, waited_ns);
-    enum godwit_err err = send_record(sender, &sender->placed, waited_ns);
-    return err == GODWIT_OK ? send_record(sender, &sender->inlined, waited_ns) : err;
+    sorter_sort(&sender->sorter, batch, waited_ns);
+    enum godwit_err err = send_record(sender, &sender->sorter.placed, waited_ns);
+    return err == GODWIT_OK ? send_record(sender, &sender->sorter.inlined, waited_ns) : err;
 }
 
 static enum godwit_err send_marker(struct sender *sender, uint32_t epoch)

@@ -8,6 +8,7 @@
 #include "multifd/packet.h"
 #include "multifd/queue.h"
 #include "multifd/send.h"
+#include "multifd/sort.h"
 
 struct sender {
     const struct multifd_send_config *config;
@@ -25,8 +26,7 @@ struct sender {
     /* sender thread only */
     uint64_t since; /* counters.bytes when channel began */
     uint32_t sequence;
-    /* the batch after zero detection: what is put, and what goes inline; zeros are with either */
-    struct batch placed, inlined;
+    struct sorter sorter;
     uint8_t head[PACKET_HEAD_MAX];
     struct iovec iov[BATCH_EXTENTS];
 };

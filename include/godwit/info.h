@@ -38,7 +38,7 @@ struct godwit_channel_info {
     uint64_t bytes;         /* everything given to the transport */
     uint64_t inline_bytes;  /* page bytes sent in the stream */
     uint64_t placed_bytes;  /* page bytes written into the destination's memory by puts */
-    uint64_t normal, duplicate; /* pages, zero pages */
+    uint64_t normal, duplicate; /* pages, zero pages: of those that are put, the ones that were noticed */
     uint64_t packets;       /* data records */
     uint64_t busy_ns;       /* time not spent waiting for work, for the rate limit or for keys */
     uint64_t replacements;  /* connections that took the place of the one before */
