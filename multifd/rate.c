@@ -92,20 +92,26 @@ void migration_rate_reset(struct migration_rate *rate, uint64_t now_ns)
     pthread_mutex_unlock(&rate->lock);
 }
 
-void migration_rate_wait(struct migration_rate *rate, uint64_t bytes)
+uint64_t migration_rate_wait(struct migration_rate *rate, uint64_t bytes)
 {
     pthread_mutex_lock(&rate->lock);
     uint64_t generation = rate->generation;
-    uint64_t start = rate->ended ? 0 : book(rate, bytes, clock_now_ns());
-    while (!rate->ended && start > clock_now_ns()) {
+    if (rate->ended || rate->limit == 0) {
+        pthread_mutex_unlock(&rate->lock);
+        return 0;
+    }
+    uint64_t came = clock_now_ns(), now = came, start = book(rate, bytes, now);
+    while (!rate->ended && start > now) {
         struct timespec until = clock_timespec(start);
         pthread_cond_clockwait(&rate->changed, &rate->lock, CLOCK_MONOTONIC, &until);
+        now = clock_now_ns();
         if (rate->generation == generation)
             continue;
         generation = rate->generation;
-        start = book(rate, bytes, clock_now_ns());
+        start = book(rate, bytes, now);
     }
     pthread_mutex_unlock(&rate->lock);
+    return now - came;
 }
 
 void migration_rate_end(struct migration_rate *rate)

@@ -30,8 +30,8 @@ bool migration_rate_exceeded(struct migration_rate *rate, uint64_t now_ns);
 /* Forgets all bookings. */
 void migration_rate_reset(struct migration_rate *rate, uint64_t now_ns);
 
-/* Books and sleeps until the bytes may be sent. Ends early on migration_rate_end. */
-void migration_rate_wait(struct migration_rate *rate, uint64_t bytes);
+/* Books and sleeps until the bytes may be sent; returns how long that took (ns). Ends early on migration_rate_end. */
+uint64_t migration_rate_wait(struct migration_rate *rate, uint64_t bytes);
 /* For cancel: nobody waits any more. */
 void migration_rate_end(struct migration_rate *rate);
 

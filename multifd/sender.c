@@ -82,9 +82,7 @@ static enum godwit_err send_record(struct sender *sender, const struct batch *ba
     };
     size_t head = packet_encode(&packet, batch->extents, sender->head);
 
-    uint64_t before = clock_now_ns();
-    migration_rate_wait(sender->config->rate, head + content);
-    *waited_ns += clock_now_ns() - before;
+    *waited_ns += migration_rate_wait(sender->config->rate, head + content);
     enum godwit_err err = placed ? put_pages(sender) : GODWIT_OK;
     unsigned parts = placed ? 0 : gather_pages(sender);
     if (err == GODWIT_OK)
