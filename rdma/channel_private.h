@@ -127,7 +127,7 @@ void rdma_kick_waiting(const struct rdma_channel *channel, int except);
 /* Takes what both queues have; true: there was something. The other side's waiter is woken for its share. */
 bool rdma_pump(struct rdma_channel *channel, enum side side);
 /* The events of the completion channel, the connection manager and the device, waited for up to wait_ms and until the
- * eventfd wake (-1: none) can be read. Gives the lock up meanwhile. */
+ * eventfd wake (-1: none) can be read; wait_ms -1: for ever. Gives the lock up meanwhile. */
 void rdma_take_events(struct rdma_channel *channel, int wake, int wait_ms);
 /* Why this side cannot go on; OK: it can. */
 enum godwit_err rdma_side_state(const struct rdma_channel *channel, enum side side);

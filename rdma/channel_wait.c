@@ -182,7 +182,7 @@ static bool arm(struct rdma_channel *channel, const struct need *need)
            (!received || ibv_req_notify_cq(channel->recv_cq, 0) == 0);
 }
 
-static void sleep_once(struct rdma_channel *channel, enum side side, const struct need *need, uint64_t deadline_ms)
+static void sleep_once(struct rdma_channel *channel, enum side side, const struct need *need, int most_ms)
 {
     if (spin(channel, side))
         return;
@@ -191,7 +191,7 @@ static void sleep_once(struct rdma_channel *channel, enum side side, const struc
     if (rdma_pump(channel, side) || channel->failure != GODWIT_OK)
         return;
     channel->waiting[side] = true;
-    rdma_take_events(channel, channel->wake[side], clock_left_ms(deadline_ms));
+    rdma_take_events(channel, channel->wake[side], most_ms);
     channel->waiting[side] = false;
 }
 
@@ -218,14 +218,9 @@ enum godwit_err rdma_side_state(const struct rdma_channel *channel, enum side si
     return channel->peer_ended ? GODWIT_ERR_RESET : GODWIT_OK;
 }
 
-static uint64_t deadline_after(int timeout_ms)
-{
-    return timeout_ms == CHANNEL_FOREVER ? UINT64_MAX : clock_now_ms() + (uint64_t)timeout_ms;
-}
-
 enum godwit_err rdma_await(struct rdma_channel *channel, enum side side, const struct need *need, int timeout_ms)
 {
-    uint64_t deadline = deadline_after(timeout_ms), seen = channel->progress[side];
+    uint64_t since = 0, seen = channel->progress[side]; /* since: when something last moved; not known while it is 0 */
     for (;;) {
         rdma_pump(channel, side);
         enum godwit_err err = rdma_side_state(channel, side);
@@ -239,12 +234,12 @@ enum godwit_err rdma_await(struct rdma_channel *channel, enum side side, const s
         }
         if (done)
             return GODWIT_OK;
-        if (channel->progress[side] != seen) {
-            seen = channel->progress[side];
-            deadline = deadline_after(timeout_ms);
-        }
-        if (clock_left_ms(deadline) == 0)
+        uint64_t now = clock_now_ms(); /* not before there is something to wait for */
+        if (since == 0 || channel->progress[side] != seen)
+            since = now;
+        seen = channel->progress[side];
+        if (timeout_ms != CHANNEL_FOREVER && now - since >= (uint64_t)timeout_ms)
             return GODWIT_ERR_TIMEOUT;
-        sleep_once(channel, side, need, deadline);
+        sleep_once(channel, side, need, timeout_ms == CHANNEL_FOREVER ? -1 : (int)(since + (uint64_t)timeout_ms - now));
     }
 }
