@@ -8,7 +8,8 @@
  * read before the peer is declared dead.
  *
  * Teardown: control_stop shuts the channel down, which ends every blocked call, then joins the reader; the caller must
- * have stopped its own senders before control_free. Nobody else holds a pointer to the channel.
+ * have stopped its own senders before control_free. Records that were read ahead are dispatched until then. Nobody else
+ * holds a pointer to the channel.
  */
 #include "session/control.h"
 
@@ -32,6 +33,7 @@ struct control {
     _Atomic uint64_t peer_progress;
 
     /* reader thread only */
+    struct record_reader in;
     uint8_t *body;
     uint32_t received;
     bool own_error; /* it ended because of what this side found wrong */
@@ -142,30 +144,30 @@ static enum godwit_err check_senders(struct control *control, struct godwit_erro
     return GODWIT_OK;
 }
 
-static int least(int a, int b)
+/* How long to wait for a record, from now until then: at least a millisecond, at most a tick. */
+static int wait_ms(uint64_t until, uint64_t now)
 {
-    return a < b ? a : b;
+    return until <= now ? 1 : until - now < CONTROL_TICK_MS ? (int)(until - now) : CONTROL_TICK_MS;
 }
 
 static enum godwit_err read_records(struct control *control, struct godwit_error *error)
 {
     const struct control_config *config = &control->config;
-    uint64_t heard = clock_now_ms();
-    uint64_t due = heard; /* the first heartbeat goes out at once */
+    uint64_t now = clock_now_ms(), heard = now;
+    uint64_t due = now; /* the first heartbeat goes out at once */
     for (;;) {
-        uint64_t now = clock_now_ms();
         if (now >= due && heartbeat_send(control))
             due = now + (uint64_t)config->heartbeat_ms;
         uint64_t dead = heard + (uint64_t)config->peer_timeout_ms;
-        int wait = least(clock_left_ms(dead < due ? dead : due), CONTROL_TICK_MS);
         struct record_header header;
-        enum godwit_err err = record_recv(config->channel, &header, control->body, control->received,
-                                          wait > 0 ? wait : 1, config->peer_timeout_ms, error);
+        enum godwit_err err = record_recv(&control->in, &header, control->body, control->received,
+                                          wait_ms(dead < due ? dead : due, now), config->peer_timeout_ms, error);
+        now = clock_now_ms();
         if (err == GODWIT_ERR_TIMEOUT) {
             err = check_senders(control, error);
             if (err != GODWIT_OK)
                 return err;
-            if (clock_now_ms() >= dead)
+            if (now >= dead)
                 return error_set(error, GODWIT_ERR_PEER_DEAD, "%s has been silent for %d ms",
                                  channel_name(config->channel), config->peer_timeout_ms);
             continue;
@@ -174,7 +176,7 @@ static enum godwit_err read_records(struct control *control, struct godwit_error
         if (err != GODWIT_OK)
             return err;
         control->received++;
-        heard = clock_now_ms();
+        heard = now;
         err = dispatch(control, &header, error);
         control->own_error = err != GODWIT_OK && (header.type != RECORD_ERROR || err == GODWIT_ERR_PROTOCOL);
         if (err != GODWIT_OK)
@@ -220,6 +222,7 @@ enum godwit_err control_start(const struct control_config *config, struct contro
     if (control->body == NULL)
         goto free_control;
     control->config = *config;
+    control->in.channel = config->channel;
     pthread_mutex_init(&control->lock, NULL);
     if (pthread_create(&control->reader, NULL, reader_main, control) != 0)
         goto destroy_lock;

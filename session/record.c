@@ -2,6 +2,7 @@
 #include "session/record.h"
 
 #include <assert.h>
+#include <string.h>
 
 #include "transport/error.h"
 #include "transport/wire.h"
@@ -100,24 +101,47 @@ static const char *what_failed(const struct channel *channel, enum godwit_err er
     return detail[0] != 0 ? detail : godwit_err_text(err);
 }
 
-enum godwit_err record_recv(struct channel *channel, struct record_header *header, uint8_t *body, uint32_t sequence,
-                            int first_ms, int rest_ms, struct godwit_error *error)
+/* Of what was read ahead, at most size bytes. */
+static size_t take(struct record_reader *reader, uint8_t *to, size_t size)
 {
+    size_t left = reader->end - reader->begin, taken = left < size ? left : size;
+    memcpy(to, reader->ahead + reader->begin, taken);
+    reader->begin += taken;
+    return taken;
+}
+
+static enum godwit_err read_header(struct record_reader *reader, uint8_t bytes[RECORD_HEADER_SIZE], int first_ms,
+                                   int rest_ms)
+{
+    enum godwit_err err = GODWIT_OK;
+    if (reader->begin == reader->end) {
+        reader->begin = reader->end = 0;
+        err = channel_recv_some(reader->channel, reader->ahead, sizeof reader->ahead, first_ms, &reader->end);
+        if (err != GODWIT_OK)
+            return err;
+    }
+    size_t had = take(reader, bytes, RECORD_HEADER_SIZE);
+    if (had < RECORD_HEADER_SIZE) /* it may be a retransmission away: the short wait for a first byte must not cut it */
+        err = channel_recv_exact(reader->channel, bytes + had, RECORD_HEADER_SIZE - had, rest_ms);
+    return err == GODWIT_ERR_TIMEOUT ? GODWIT_ERR_STALLED : err;
+}
+
+enum godwit_err record_recv(struct record_reader *reader, struct record_header *header, uint8_t *body,
+                            uint32_t sequence, int first_ms, int rest_ms, struct godwit_error *error)
+{
+    struct channel *channel = reader->channel;
     uint8_t bytes[RECORD_HEADER_SIZE];
-    enum godwit_err err = channel_recv_exact(channel, bytes, 1, first_ms);
+    enum godwit_err err = read_header(reader, bytes, first_ms, rest_ms);
     if (err == GODWIT_ERR_TIMEOUT)
         return err;
-    if (err == GODWIT_OK) /* the rest may be a retransmission away: the short wait for a first byte must not cut it */
-        err = channel_recv_exact(channel, bytes + 1, sizeof bytes - 1, rest_ms);
-    if (err == GODWIT_ERR_TIMEOUT)
-        err = GODWIT_ERR_STALLED;
     if (err != GODWIT_OK)
         return error_set(error, err, "control connection: %s", what_failed(channel, err));
     err = record_header_decode(bytes, header, error);
     if (err != GODWIT_OK)
         return err;
-    if (header->size > 0)
-        err = channel_recv_exact(channel, body, header->size, rest_ms);
+    size_t had = take(reader, body, header->size);
+    if (had < header->size)
+        err = channel_recv_exact(channel, body + had, header->size - had, rest_ms);
     if (err != GODWIT_OK) /* a timeout here is in the middle of a record */
         return error_set(error, err == GODWIT_ERR_TIMEOUT ? GODWIT_ERR_STALLED : err,
                          "control connection: %s in the middle of %s", what_failed(channel, err),

@@ -8,7 +8,7 @@
 
 enum {
     RECORD_HEADER_SIZE = 16,
-    RECORD_BODY_MAX = 1 << 20, /* bytes; checked before anything is allocated or read */
+    RECORD_BODY_MAX = 1 << 20, /* bytes; checked before the body is asked for */
     RECORD_OPTIONAL = 0x8000,  /* types from here on are skipped by a receiver that does not know them */
 };
 
@@ -51,8 +51,19 @@ enum godwit_err record_check(const uint8_t bytes[RECORD_HEADER_SIZE], const stru
 /* Sends one record with these body parts, at most RECORD_BODY_MAX in all; flushes. */
 enum godwit_err record_send(struct channel *channel, uint16_t type, uint32_t sequence, const struct iovec *body,
                             unsigned count, int timeout_ms);
-/* Receives one record; body has room for RECORD_BODY_MAX. TIMEOUT: nothing came, try again. */
-enum godwit_err record_recv(struct channel *channel, struct record_header *header, uint8_t *body, uint32_t sequence,
-                            int first_ms, int rest_ms, struct godwit_error *error);
+
+/* Who reads records, from where, and what it has read of those that follow. Zero but for the channel to begin with. */
+struct record_reader {
+    struct channel *channel; /* nobody else reads from it */
+    size_t begin, end;       /* of what is in ahead */
+    uint8_t ahead[4096];
+};
+
+/*
+ * Receives one record; body has room for RECORD_BODY_MAX. first_ms: for its first byte, rest_ms: for what is missing of
+ * its header then, and of its body. TIMEOUT: nothing came, try again.
+ */
+enum godwit_err record_recv(struct record_reader *reader, struct record_header *header, uint8_t *body,
+                            uint32_t sequence, int first_ms, int rest_ms, struct godwit_error *error);
 
 #endif

@@ -415,9 +415,10 @@ Test(control, malformed_heartbeats_and_errors_are_protocol_errors)
 /* The next record but heartbeats; sequence: of the first one looked at. */
 static uint16_t next_record(struct channel *channel, uint32_t sequence, uint8_t body[RECORD_BODY_MAX])
 {
+    struct record_reader reader = {.channel = channel};
     struct record_header header;
     do {
-        enum godwit_err err = record_recv(channel, &header, body, sequence++, SOON_MS, SOON_MS, NULL);
+        enum godwit_err err = record_recv(&reader, &header, body, sequence++, SOON_MS, SOON_MS, NULL);
         cr_assert_eq(err, GODWIT_OK, "%s", godwit_err_text(err));
     } while (header.type == RECORD_HEARTBEAT);
     return header.type;

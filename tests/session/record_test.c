@@ -1,4 +1,5 @@
 #include <criterion/criterion.h>
+#include <criterion/parameterized.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +33,7 @@ Test(record, arrives_as_it_was_sent_in_any_number_of_parts)
     uint8_t *body = malloc(RECORD_BODY_MAX);
     char text[8][16];
     cr_assert_eq(pair_open(&pair, PAIR_LOOP), GODWIT_OK);
+    struct record_reader reader = {.channel = pair.b};
     for (unsigned parts = 0; parts <= 8; parts++) {
         struct iovec iov[8];
         char due[128] = "";
@@ -43,7 +45,7 @@ Test(record, arrives_as_it_was_sent_in_any_number_of_parts)
         struct godwit_error error = {0};
         cr_assert_eq(record_send(pair.a, (uint16_t)(RECORD_OFFER + parts), parts, iov, parts, 0), GODWIT_OK);
         memset(text, '?', sizeof text); /* record_send flushes: the parts are its caller's again */
-        cr_assert_eq(record_recv(pair.b, &header, body, parts, 0, 0, &error), GODWIT_OK, "%s", error.text);
+        cr_assert_eq(record_recv(&reader, &header, body, parts, 0, 0, &error), GODWIT_OK, "%s", error.text);
         cr_assert_eq(header.type, RECORD_OFFER + parts);
         cr_assert_eq(header.sequence, parts);
         cr_assert_eq(header.size, strlen(due));
@@ -82,8 +84,9 @@ Test(record, out_of_sequence_is_refused_and_both_numbers_are_named)
         struct godwit_error error = {0};
         uint8_t body[1];
         cr_assert_eq(pair_open(&pair, PAIR_LOOP), GODWIT_OK);
+        struct record_reader reader = {.channel = pair.b};
         send_all(pair.a, bytes, record_bytes(RECORD_RUN, sequence, "", 0, bytes));
-        enum godwit_err err = record_recv(pair.b, &header, body, 5, 0, 0, &error);
+        enum godwit_err err = record_recv(&reader, &header, body, 5, 0, 0, &error);
         cr_assert_eq(err, sequence == 5 ? GODWIT_OK : GODWIT_ERR_PROTOCOL);
         cr_assert(err == GODWIT_OK || (strstr(error.text, "RUN number") && strstr(error.text, "where 5 was due")), "%s",
                   error.text);
@@ -107,8 +110,9 @@ Test(record, too_large_is_refused_before_any_of_its_body_is_read)
         struct godwit_error error;
         char next = 0;
         cr_assert_eq(pair_open(&pair, PAIR_LOOP), GODWIT_OK);
+        struct record_reader reader = {.channel = pair.b};
         send_all(pair.a, bytes, sizeof bytes);
-        cr_assert_eq(record_recv(pair.b, &header, NULL, 0, 0, 0, &error), GODWIT_ERR_PROTOCOL);
+        cr_assert_eq(record_recv(&reader, &header, NULL, 0, 0, 0, &error), GODWIT_ERR_PROTOCOL);
         cr_assert(strstr(error.text, "STATE of"), "%s", error.text);
         cr_assert_eq(channel_recv_exact(pair.b, &next, 1, 0), GODWIT_OK);
         cr_assert_eq(next, '!');
@@ -124,8 +128,9 @@ Test(record, largest_is_accepted)
     memset(body, 'b', RECORD_BODY_MAX);
     struct iovec iov = {body, RECORD_BODY_MAX};
     cr_assert_eq(pair_open(&pair, PAIR_LOOP), GODWIT_OK);
+    struct record_reader reader = {.channel = pair.b};
     cr_assert_eq(record_send(pair.a, RECORD_STATE, 0, &iov, 1, 0), GODWIT_OK);
-    cr_assert_eq(record_recv(pair.b, &header, (uint8_t *)body + RECORD_BODY_MAX, 0, 0, 0, NULL), GODWIT_OK);
+    cr_assert_eq(record_recv(&reader, &header, (uint8_t *)body + RECORD_BODY_MAX, 0, 0, 0, NULL), GODWIT_OK);
     cr_assert_eq(memcmp(body, body + RECORD_BODY_MAX, RECORD_BODY_MAX), 0);
     free(body);
     pair_close(&pair);
@@ -163,7 +168,14 @@ Test(record, reserved_bits_are_refused)
     }
 }
 
-Test(record, cut_off_anywhere_is_an_error_and_not_before_the_first_byte)
+/* A loop brings it byte by byte, a socket as it is. */
+ParameterizedTestParameters(record, cut_off_anywhere_is_an_error_and_not_before_the_first_byte)
+{
+    static enum pair_kind kinds[] = {PAIR_LOOP, PAIR_UNIX};
+    return cr_make_param_array(enum pair_kind, kinds, 2);
+}
+
+ParameterizedTest(enum pair_kind *kind, record, cut_off_anywhere_is_an_error_and_not_before_the_first_byte)
 {
     uint8_t bytes[RECORD_HEADER_SIZE + BODY], got[BODY];
     char body[BODY] = "body";
@@ -173,11 +185,12 @@ Test(record, cut_off_anywhere_is_an_error_and_not_before_the_first_byte)
             struct pair pair;
             struct record_header header;
             struct godwit_error error = {0};
-            cr_assert_eq(pair_open(&pair, PAIR_LOOP), GODWIT_OK);
+            cr_assert_eq(pair_open(&pair, *kind), GODWIT_OK);
+            struct record_reader reader = {.channel = pair.b};
             send_all(pair.a, bytes, size);
             if (hangs_up)
                 channel_shutdown(pair.a);
-            enum godwit_err err = record_recv(pair.b, &header, got, 0, 0, 0, &error);
+            enum godwit_err err = record_recv(&reader, &header, got, 0, 0, 0, &error);
             if (size == whole)
                 cr_assert_eq(err, GODWIT_OK);
             else if (!hangs_up)
@@ -191,15 +204,43 @@ Test(record, cut_off_anywhere_is_an_error_and_not_before_the_first_byte)
     }
 }
 
+/* Many at once: some heads and some bodies lie across the end of what is read ahead. */
+Test(record, comes_whole_also_where_it_was_read_ahead_in_part)
+{
+    enum { RECORDS = 40, STEP = 53 };
+    static uint8_t bytes[RECORDS * (RECORD_HEADER_SIZE + RECORDS * STEP)], got[RECORDS * STEP];
+    char body[RECORDS * STEP];
+    size_t size = 0;
+    for (uint32_t i = 0; i < RECORDS; i++) {
+        memset(body, (int)i, sizeof body);
+        size += record_bytes(RECORD_STATE, i, body, i * STEP, bytes + size);
+    }
+    struct pair pair;
+    struct record_header header;
+    cr_assert_eq(pair_open(&pair, PAIR_TCP4), GODWIT_OK);
+    struct record_reader reader = {.channel = pair.b};
+    send_all(pair.a, bytes, size);
+    for (uint32_t i = 0; i < RECORDS; i++) {
+        struct godwit_error error = {0};
+        cr_assert_eq(record_recv(&reader, &header, got, i, 1000, 1000, &error), GODWIT_OK, "%s", error.text);
+        cr_assert_eq(header.size, i * STEP);
+        memset(body, (int)i, sizeof body);
+        cr_assert_eq(memcmp(got, body, header.size), 0);
+    }
+    cr_assert_eq(record_recv(&reader, &header, got, RECORDS, 0, 0, NULL), GODWIT_ERR_TIMEOUT);
+    pair_close(&pair);
+}
+
 Test(record, that_did_not_come_in_time_can_still_come)
 {
     struct pair pair;
     struct record_header header;
     uint8_t body[1];
     cr_assert_eq(pair_open(&pair, PAIR_TCP4), GODWIT_OK);
-    cr_assert_eq(record_recv(pair.b, &header, body, 0, 1, 1000, NULL), GODWIT_ERR_TIMEOUT);
+    struct record_reader reader = {.channel = pair.b};
+    cr_assert_eq(record_recv(&reader, &header, body, 0, 1, 1000, NULL), GODWIT_ERR_TIMEOUT);
     cr_assert_eq(record_send(pair.a, RECORD_BYE, 0, NULL, 0, 1000), GODWIT_OK);
-    cr_assert_eq(record_recv(pair.b, &header, body, 0, 5000, 1000, NULL), GODWIT_OK);
+    cr_assert_eq(record_recv(&reader, &header, body, 0, 5000, 1000, NULL), GODWIT_OK);
     cr_assert_eq(header.type, RECORD_BYE);
     pair_close(&pair);
 }
