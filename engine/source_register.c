@@ -20,6 +20,7 @@
  * migration with the words of the transport. Going on inline would hide that the link is used at a fraction of its
  * speed.
  */
+#include "engine/slices.h"
 #include "engine/source.h"
 #include "session/registration.h"
 #include "transport/error.h"
@@ -35,12 +36,24 @@ static void slice_failed(void *opaque, const struct godwit_error *error)
     source_fail(opaque, error);
 }
 
+/* Small ones use a bound on pinned memory best; and which pages exist is not known early of every block. */
+static uint32_t slice_size(struct godwit_source *source, bool early)
+{
+    uint64_t bytes = source->ram->pages << PAGE_SHIFT, bound = source_option(source, "max-pinned");
+    bool all = source_option(source, "rdma-pin-all") != 0;
+    if ((bound != 0 && bound < bytes) || (early && !all))
+        return slices_size_least(bytes);
+    return slices_size(source->dirty, all);
+}
+
 /* Cuts the memory, and starts who registers it. */
-static enum godwit_err start_registrar(struct godwit_source *source, struct godwit_error *error)
+static enum godwit_err start_registrar(struct godwit_source *source, bool early, struct godwit_error *error)
 {
     struct ram *ram = source->ram;
-    struct placement *placement = placement_new();
-    bool cut = placement != NULL && ram_cut(ram, slice_size_for(ram->pages << PAGE_SHIFT));
+    /* Waiting for a key is no progress: it ends long before that is missed. */
+    uint64_t most = source_option(source, "progress-timeout") / 4;
+    struct placement *placement = placement_new(most < PLACEMENT_PATIENCE_MS ? (unsigned)most : PLACEMENT_PATIENCE_MS);
+    bool cut = placement != NULL && ram_cut(ram, slice_size(source, early));
     pthread_mutex_lock(&source->lock);
     source->placement = placement; /* freed by the cleanup, also on failure */
     pthread_mutex_unlock(&source->lock);
@@ -97,17 +110,32 @@ enum godwit_err source_register_early(struct godwit_source *source, struct godwi
     pthread_mutex_lock(&source->lock);
     source->domain = domain; /* freed by the cleanup */
     pthread_mutex_unlock(&source->lock);
-    err = start_registrar(source, error);
-    bool all = source_option(source, "rdma-pin-all") != 0;
+    bool all = source_option(source, "rdma-pin-all") != 0, early = all;
+    for (unsigned i = 0; i < source->ram->count; i++)
+        early |= !ram_map_again(&source->ram->blocks[i]);
+    if (!early)
+        return GODWIT_OK;
+    err = start_registrar(source, true, error);
     for (unsigned i = 0; i < source->ram->count && err == GODWIT_OK; i++) {
         struct ram_block *block = &source->ram->blocks[i];
-        bool again = ram_map_again(block);
-        if (!again && !all)
+        if (block->alias == NULL && !all)
             err = dirty_find_block_data(source->dirty, &source->guest, i, error);
-        if (err == GODWIT_OK && (!again || all))
+        if (err == GODWIT_OK && (block->alias == NULL || all))
             queue_block(source, block, all);
     }
     return err == GODWIT_OK ? wait_registered(source, error) : err;
+}
+
+enum godwit_err source_register(struct godwit_source *source, struct godwit_error *error)
+{
+    enum godwit_err err = GODWIT_OK;
+    if (source->domain == NULL)
+        return GODWIT_OK;
+    if (source->registrar == NULL)
+        err = start_registrar(source, false, error);
+    if (err == GODWIT_OK)
+        source_register_found(source);
+    return err;
 }
 
 void source_register_found(struct godwit_source *source)

@@ -241,9 +241,7 @@ static enum godwit_err prepare_memory(struct godwit_source *source, struct godwi
         return err;
     source->tracking = true;
     err = dirty_find_data(dirty, &source->guest, error);
-    if (err == GODWIT_OK)
-        source_register_found(source); /* while the destination prepares its memory */
-    return err;
+    return err == GODWIT_OK ? source_register(source, error) : err; /* while the destination prepares its memory */
 }
 
 static enum godwit_err make_offer(struct godwit_source *source, struct godwit_error *error)

@@ -71,13 +71,13 @@ static enum godwit_err stop_guest(struct godwit_source *source, struct godwit_er
     source->info.ram.precopy_bytes = multifd_send_bytes(source->send);
     pthread_mutex_unlock(&source->lock);
     source_set_status(source, GODWIT_STATUS_DEVICE);
+    if (source->placement != NULL) /* from here on a copy takes less time than a registration */
+        placement_hurry(source->placement);
     enum godwit_err err =
         guest_checked(source->guest.ops.stop(source->guest.self, error), error, "cannot stop the guest");
     if (err != GODWIT_OK)
         return err;
     migration_rate_set(source->rate, 0);
-    if (source->placement != NULL) /* a copy takes less time than a registration */
-        placement_hurry(source->placement);
     for (unsigned i = 0; i < source->guest.stream_count; i++) {
         err = guest_checked(source->guest.ops.save_rest(source->guest.self, i, &source->streams[i].data, error), error,
                             "cannot save device state %s", source->guest.streams[i]);

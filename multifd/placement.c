@@ -16,6 +16,7 @@ struct awaited {
 };
 
 struct placement {
+    uint64_t patience_ns; /* constant */
     pthread_mutex_t lock;
     pthread_cond_t changed;
     /* under lock */
@@ -23,11 +24,12 @@ struct placement {
     bool hurried;
 };
 
-struct placement *placement_new(void)
+struct placement *placement_new(unsigned patience_ms)
 {
     struct placement *placement = calloc(1, sizeof *placement);
     if (placement == NULL)
         return NULL;
+    placement->patience_ns = patience_ms * UINT64_C(1000000);
     pthread_mutex_init(&placement->lock, NULL);
     pthread_cond_init(&placement->changed, NULL);
     return placement;
@@ -107,7 +109,7 @@ static bool await(struct placement *placement, struct slice *slice, struct place
         if (placement->hurried || !atomic_load(&slice->awaited))
             return false;
         const struct awaited *missing = out->mr == NULL ? &placement->own : &placement->keys;
-        uint64_t deadline = missing->moved_ns + PLACEMENT_PATIENCE_MS * UINT64_C(1000000);
+        uint64_t deadline = missing->moved_ns + placement->patience_ns;
         if (clock_now_ns() >= deadline)
             return false;
         struct timespec until = clock_timespec(deadline);

@@ -4,19 +4,20 @@
  * idles for a millisecond until the first keys are there costs less than the copies of pages that go inline meanwhile.
  *
  * How long: as long as there is progress in what is missing, which is a registration of ours or a key of the
- * destination's, each within PLACEMENT_PATIENCE_MS of the one before (or of being asked for, where nothing was due). A
- * destination that never sends a key costs that much once.
+ * destination's, each within the patience of the one before (or of being asked for, where nothing was due). A destination
+ * that never sends a key costs the patience once.
  */
 #ifndef MULTIFD_PLACEMENT_H
 #define MULTIFD_PLACEMENT_H
 
 #include "multifd/ram.h"
 
-enum { PLACEMENT_PATIENCE_MS = 100 };
+enum { PLACEMENT_PATIENCE_MS = 1000 }; /* much longer than a slice of the largest size takes */
 
 struct placement;
 
-struct placement *placement_new(void); /* NULL when memory is out */
+/* NULL when memory is out. patience_ms: PLACEMENT_PATIENCE_MS, or less where the owner cannot wait so long. */
+struct placement *placement_new(unsigned patience_ms);
 void placement_free(struct placement *placement); /* NULL allowed; nobody is inside a call */
 
 /* Engine thread, before the destination is told: a key for this slice may come, and is waited for. */

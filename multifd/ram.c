@@ -67,14 +67,6 @@ void ram_free(struct ram *ram)
     free(ram);
 }
 
-uint32_t slice_size_for(uint64_t bytes)
-{
-    uint32_t size = SLICE_SIZE_MIN;
-    while (size < SLICE_SIZE_MAX && bytes / size > SLICES_ABOUT)
-        size *= 2;
-    return size;
-}
-
 bool ram_cut(struct ram *ram, uint32_t slice_size)
 {
     uint64_t pages = slice_size >> PAGE_SHIFT, count = 0;

@@ -16,9 +16,8 @@
 enum { PAGE_SIZE = GODWIT_PAGE_SIZE, PAGE_SHIFT = 12 };
 
 enum {
-    SLICE_SIZE_MIN = 2 << 20,  /* bytes */
+    SLICE_SIZE_MIN = 2 << 20, /* bytes */
     SLICE_SIZE_MAX = 16 << 20,
-    SLICES_ABOUT = 16384,      /* as many as are worth having: each costs a registration and a record */
 };
 
 struct slice {
@@ -66,10 +65,6 @@ struct ram {
 struct ram *ram_new(const struct godwit_block *blocks, unsigned count, bool with_received);
 /* Frees registrations and remotes too; after the channels that used them. NULL allowed. */
 void ram_free(struct ram *ram);
-
-/* The size of slices for so much memory: 2 MiB up to 32 GiB, then as large as keeps their number at SLICES_ABOUT, at
- * most 16 MiB. Pure. */
-uint32_t slice_size_for(uint64_t bytes);
 
 /* Cuts all blocks into slices of slice_size, the last one of each may be shorter. Once. False when memory is out. */
 bool ram_cut(struct ram *ram, uint32_t slice_size);

@@ -77,6 +77,55 @@ Test(registering, only_slices_in_which_a_page_exists_are_registered_on_both_side
     scene_close(&scene);
 }
 
+/* The largest registration of the source, in bytes. */
+static enum godwit_err note_size(void *opaque, const struct region *region, enum region_access access,
+                                 struct godwit_error *error)
+{
+    _Atomic uint64_t *largest = ((struct scene *)opaque)->opaque;
+    for (uint64_t seen = atomic_load(largest); region->size > seen;)
+        if (atomic_compare_exchange_weak(largest, &seen, region->size))
+            break;
+    return GODWIT_OK;
+}
+
+struct large {
+    uint64_t largest;
+    char option[16], value[8]; /* of the source; "": none */
+    bool hidden;               /* no descriptors */
+};
+
+ParameterizedTestParameters(registering, full_memory_has_large_slices_where_nothing_speaks_against_them)
+{
+    static struct large rows[] = {
+        {4 << 20, "", "", false},
+        {4 << 20, "rdma-pin-all", "on", true},
+        {2 << 20, "max-pinned", "100M", false},
+        {4 << 20, "max-pinned", "1G", false}, /* more than there is */
+    };
+    return cr_make_param_array(struct large, rows, 4);
+}
+
+ParameterizedTest(struct large *row, registering, full_memory_has_large_slices_where_nothing_speaks_against_them)
+{
+    enum { LARGE = 80 }; /* 152 MiB */
+    _Atomic uint64_t largest = 0;
+    struct scene scene;
+    scene_init(&scene, SCENE_LOOP, 8, LARGE);
+    if (row->hidden)
+        test_guest_hide_descriptors(&scene.from);
+    if (row->option[0] != 0)
+        scene_set_source(&scene, row->option, row->value);
+    test_guest_start_writer(&scene.from);
+    scene.watch_source = note_size;
+    scene.opaque = &largest;
+    scene_open(&scene);
+    scene_run(&scene);
+    expect_completed(&scene);
+    cr_assert_eq(largest, row->largest);
+    cr_assert_gt(sums_of(&scene).placed, 0);
+    scene_close(&scene);
+}
+
 /* ---- the order of registering and tracking ---- */
 
 struct order {
@@ -276,11 +325,19 @@ static void note_stop(void *opaque, enum guest_op op)
         atomic_store(&hold->stopped, true);
 }
 
-Test(registering, a_destination_that_sends_no_key_gets_everything_inline_and_soon)
+ParameterizedTestParameters(registering, a_destination_that_sends_no_key_gets_everything_inline_and_soon)
+{
+    static bool rows[] = {false, true}; /* is the progress-timeout no longer than the patience? */
+    return cr_make_param_array(bool, rows, 2);
+}
+
+ParameterizedTest(bool *impatient, registering, a_destination_that_sends_no_key_gets_everything_inline_and_soon)
 {
     struct hold hold = {false};
     struct scene scene;
     scene_init(&scene, SCENE_LOOP, 5, SCALE);
+    if (*impatient)
+        scene_set_source(&scene, "progress-timeout", "800ms");
     scene.watch_destination = register_after_stop;
     scene.from.hook = note_stop;
     scene.from.hook_opaque = &scene;
@@ -479,7 +536,7 @@ static void stage_open(struct stage *stage)
 
     stage->source.ram = stage->ram;
     stage->source.domain = stage->domain;
-    stage->source.placement = placement_new();
+    stage->source.placement = placement_new(PLACEMENT_PATIENCE_MS);
     stage->source.accepted = true;
     stage->source.acceptance.features = FEATURE_PLACED;
 }

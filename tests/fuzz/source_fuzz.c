@@ -47,7 +47,7 @@ static void set_state(struct stage *stage, uint8_t how)
     struct godwit_source *source = &stage->source;
     source->domain = stage->domain;
     source->ram = stage->ram;
-    source->placement = placement_new();
+    source->placement = placement_new(PLACEMENT_PATIENCE_MS);
     fuzz_require(source->placement != NULL, "no memory");
     for (uint32_t i = 0; i < stage->ram->slice_count && (how & NOT_ANNOUNCED) == 0; i++)
         placement_announce(source->placement, &stage->ram->slices[i]);

@@ -16,7 +16,7 @@ static struct remote *const key = (struct remote *)0x2000;
 
 static void open_all(void)
 {
-    placement = placement_new();
+    placement = placement_new(PLACEMENT_PATIENCE_MS);
     cr_assert_not_null(placement);
 }
 
@@ -44,6 +44,12 @@ static bool ask(struct slice *slice, uint64_t *waited_ns)
 }
 
 static const uint64_t PATIENCE_NS = PLACEMENT_PATIENCE_MS * UINT64_C(1000000);
+
+/* A tenth of the patience. */
+static void pause_a_little(void)
+{
+    nanosleep(&(struct timespec){.tv_nsec = PLACEMENT_PATIENCE_MS * 100000L}, NULL);
+}
 
 Test(placement, a_slice_with_registration_and_key_is_ready_whichever_comes_first)
 {
@@ -104,11 +110,11 @@ Test(placement, a_destination_that_sends_no_key_costs_the_patience_once)
     cr_assert_lt(waited, PATIENCE_NS / 2);
 }
 
-/* A key every 10 ms, for 200 ms; what is waited for comes last. */
+/* Keys for twice the patience and more; what is waited for comes last. */
 static void *late_keys(void *opaque)
 {
     for (unsigned i = 1; i < SLICES; i++) {
-        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+        pause_a_little();
         cr_assert(placement_take_key(placement, &slices[i], key));
     }
     cr_assert(placement_take_key(placement, &slices[0], key));
@@ -132,7 +138,7 @@ Test(placement, one_waits_for_as_long_as_keys_come)
 static void *late_registrations(void *opaque)
 {
     for (unsigned i = 1; i < SLICES; i++) {
-        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+        pause_a_little();
         registered(&slices[i]);
     }
     return NULL;
@@ -153,7 +159,7 @@ Test(placement, one_does_not_wait_for_the_side_that_is_done)
 
 static void *hurry(void *opaque)
 {
-    nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    pause_a_little();
     placement_hurry(placement);
     return NULL;
 }

@@ -8,19 +8,6 @@
 
 TestSuite(ram, .timeout = 20);
 
-static const uint64_t GIB = UINT64_C(1) << 30;
-
-Test(ram, slices_are_2_mib_up_to_32_gib_and_at_most_16)
-{
-    static const struct {
-        uint64_t gib;
-        uint32_t mib;
-    } rows[] = {{0, 2}, {1, 2}, {32, 2}, {33, 4}, {64, 4}, {65, 8}, {128, 8}, {129, 16}, {256, 16}, {4096, 16}};
-    for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++)
-        cr_assert_eq(slice_size_for(rows[i].gib * GIB), rows[i].mib << 20, "%llu GiB", (unsigned long long)rows[i].gib);
-    cr_assert_eq(slice_size_for(UINT64_MAX), 16 << 20);
-}
-
 Test(ram, every_page_is_in_one_slice_and_the_last_may_be_short)
 {
     static const uint64_t pages[] = {1, 511, 512, 513, 1024, 5000};

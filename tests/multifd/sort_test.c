@@ -39,7 +39,7 @@ static void open_all(void)
     cr_assert_neq(addr, MAP_FAILED);
     struct godwit_block block = {.addr = addr, .size = (uint64_t)PAGES * PAGE_SIZE, .fd = -1};
     ram = ram_new(&block, 1, false);
-    placement = placement_new();
+    placement = placement_new(PLACEMENT_PATIENCE_MS);
     cr_assert(ram != NULL && placement != NULL && ram_cut(ram, SLICE_SIZE_MIN));
     sorter = (struct sorter){.ram = ram, .placement = placement, .zero = look};
 }

@@ -144,7 +144,7 @@ static void make_reachable(struct transfer *transfer)
 {
     cr_assert_eq(transport_domain(transfer->pair.transport, &transfer->pair.address, &transfer->domain, NULL),
                  GODWIT_OK);
-    transfer->placement = placement_new();
+    transfer->placement = placement_new(PLACEMENT_PATIENCE_MS);
     cr_assert_not_null(transfer->placement);
     start_registrar(transfer, 0, transfer->source);
     start_registrar(transfer, 1, transfer->destination);
