@@ -68,7 +68,8 @@ def proves_a_good_migration(t):
 
 def is_left_alone_unless_it_was_allowed(t):
     prepare(t)
-    answer = t.machine.godwit("demo", "--ram", "8M", "--tls", "--tls-kernel", "on", "--json", *CALM, limit=LIMIT)
+    answer = t.machine.godwit("demo", "--ram", "8M", "--dirty-rate", "5M", "--tls", "--tls-kernel", "on", "--json", *CALM,
+                              limit=LIMIT)
     t.expect(verified(answer) and by_kernel(answer) == {False}, "without ktls in GnuTLS's configuration", answer)
 
 
