@@ -77,55 +77,6 @@ Test(registering, only_slices_in_which_a_page_exists_are_registered_on_both_side
     scene_close(&scene);
 }
 
-/* The largest registration of the source, in bytes. */
-static enum godwit_err note_size(void *opaque, const struct region *region, enum region_access access,
-                                 struct godwit_error *error)
-{
-    _Atomic uint64_t *largest = ((struct scene *)opaque)->opaque;
-    for (uint64_t seen = atomic_load(largest); region->size > seen;)
-        if (atomic_compare_exchange_weak(largest, &seen, region->size))
-            break;
-    return GODWIT_OK;
-}
-
-struct large {
-    uint64_t largest;
-    char option[16], value[8]; /* of the source; "": none */
-    bool hidden;               /* no descriptors */
-};
-
-ParameterizedTestParameters(registering, full_memory_has_large_slices_where_nothing_speaks_against_them)
-{
-    static struct large rows[] = {
-        {4 << 20, "", "", false},
-        {4 << 20, "rdma-pin-all", "on", true},
-        {2 << 20, "max-pinned", "100M", false},
-        {4 << 20, "max-pinned", "1G", false}, /* more than there is */
-    };
-    return cr_make_param_array(struct large, rows, 4);
-}
-
-ParameterizedTest(struct large *row, registering, full_memory_has_large_slices_where_nothing_speaks_against_them)
-{
-    enum { LARGE = 80 }; /* 152 MiB */
-    _Atomic uint64_t largest = 0;
-    struct scene scene;
-    scene_init(&scene, SCENE_LOOP, 8, LARGE);
-    if (row->hidden)
-        test_guest_hide_descriptors(&scene.from);
-    if (row->option[0] != 0)
-        scene_set_source(&scene, row->option, row->value);
-    test_guest_start_writer(&scene.from);
-    scene.watch_source = note_size;
-    scene.opaque = &largest;
-    scene_open(&scene);
-    scene_run(&scene);
-    expect_completed(&scene);
-    cr_assert_eq(largest, row->largest);
-    cr_assert_gt(sums_of(&scene).placed, 0);
-    scene_close(&scene);
-}
-
 /* ---- the order of registering and tracking ---- */
 
 struct order {

@@ -1,7 +1,9 @@
-/* How large slices are, given which pages exist. */
+/* How large slices are, given which pages exist; and in a migration over the loop, given the options too. */
 #include <criterion/criterion.h>
+#include <criterion/parameterized.h>
 
 #include "engine/slices.h"
+#include "tests/engine/expect.h"
 
 TestSuite(slices, .timeout = 60);
 
@@ -76,4 +78,58 @@ Test(slices, count_blocks_by_what_each_has)
     cr_assert_eq(slices_size(dirty, false), 16 * MIB);
     dirty_free(dirty);
     ram_free(ram);
+}
+
+/* ---- in a migration ---- */
+
+/* The largest registration of the source, in bytes. */
+static enum godwit_err note_size(void *opaque, const struct region *region, enum region_access access,
+                                 struct godwit_error *error)
+{
+    _Atomic uint64_t *largest = ((struct scene *)opaque)->opaque;
+    for (uint64_t seen = atomic_load(largest); region->size > seen;)
+        if (atomic_compare_exchange_weak(largest, &seen, region->size))
+            break;
+    return GODWIT_OK;
+}
+
+struct large {
+    uint64_t largest;
+    char option[16], value[8]; /* of the source; "": none */
+    bool hidden;               /* no descriptors */
+};
+
+ParameterizedTestParameters(slices, full_memory_has_large_slices_where_nothing_speaks_against_them)
+{
+    static struct large rows[] = {
+        {4 << 20, "", "", false},
+        {4 << 20, "rdma-pin-all", "on", true},
+        {2 << 20, "max-pinned", "100M", false},
+        {4 << 20, "max-pinned", "1G", false}, /* more than there is */
+    };
+    return cr_make_param_array(struct large, rows, 4);
+}
+
+ParameterizedTest(struct large *row, slices, full_memory_has_large_slices_where_nothing_speaks_against_them)
+{
+    enum { LARGE = 80 }; /* 152 MiB */
+    _Atomic uint64_t largest = 0;
+    struct scene scene;
+    scene_init(&scene, SCENE_LOOP, 8, LARGE);
+    if (row->hidden)
+        test_guest_hide_descriptors(&scene.from);
+    if (row->option[0] != 0)
+        scene_set_source(&scene, row->option, row->value);
+    test_guest_start_writer(&scene.from);
+    scene.watch_source = note_size;
+    scene.opaque = &largest;
+    scene_open(&scene);
+    scene_run(&scene);
+    expect_completed(&scene);
+    cr_assert_eq(largest, row->largest);
+    uint64_t placed = 0;
+    for (unsigned i = 0; i < scene.source_info.channel_count; i++)
+        placed += scene.source_info.channels[i].placed_bytes;
+    cr_assert_gt(placed, 0);
+    scene_close(&scene);
 }
