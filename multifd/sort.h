@@ -13,7 +13,7 @@ struct sorter {
     const struct ram *ram;
     struct placement *placement; /* NULL: nothing is put */
     zero_test *zero;             /* NULL: every page is content */
-    struct zero_pace pace;       /* of what is put */
+    struct zero_pace pace;       /* counts every page; rules how often what is put is looked at */
     /* The last batch, sorted. Zeros are with either. */
     struct batch placed, inlined;
 };

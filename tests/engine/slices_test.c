@@ -67,7 +67,8 @@ Test(slices, stay_small_where_large_ones_might_pin_holes)
 
 Test(slices, count_blocks_by_what_each_has)
 {
-    struct godwit_block blocks[] = {{.size = 512 * MIB, .fd = -1}, {.size = PAGE_SIZE, .fd = -1}, {.size = GIB, .fd = -1}};
+    struct godwit_block blocks[] = {
+        {.size = 512 * MIB, .fd = -1}, {.size = PAGE_SIZE, .fd = -1}, {.size = GIB, .fd = -1}};
     struct ram *ram = ram_new(blocks, 3, false);
     struct dirty *dirty = dirty_new(ram);
     bitmap_set(dirty->blocks[0].bits, 0, 512 * MIB >> PAGE_SHIFT);
