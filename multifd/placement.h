@@ -4,8 +4,8 @@
  * idles for a millisecond until the first keys are there costs less than the copies of pages that go inline meanwhile.
  *
  * How long: as long as there is progress in what is missing, which is a registration of ours or a key of the
- * destination's, each within the patience of the one before (or of being asked for, where nothing was due). A destination
- * that never sends a key costs the patience once.
+ * destination's, each within the patience of the one before (or of being asked for, where nothing was due). A
+ * destination that never sends a key costs the patience once.
  */
 #ifndef MULTIFD_PLACEMENT_H
 #define MULTIFD_PLACEMENT_H

@@ -24,7 +24,7 @@ static uint32_t taken_for_content(const struct sorter *sorter, const struct batc
     return content == &sorter->placed ? zero_pace_skip(&sorter->pace, left) : 0;
 }
 
-/* A run within one slice. The slice is asked for when the first page turns out not to be zero, or is not expected to. */
+/* A run within one slice. The slice is asked for when the first page turns out, or is expected, not to be zero. */
 static void sort_run(struct sorter *sorter, const struct extent *run, uint64_t *waited_ns)
 {
     const uint8_t *memory = ram_content(&sorter->ram->blocks[run->block], run->first);

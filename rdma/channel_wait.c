@@ -144,7 +144,8 @@ void rdma_take_events(struct rdma_channel *channel, int wake, int wait_ms)
     void *opaque;
     if (ready[COMPLETIONS].revents != 0 && ibv_get_cq_event(channel->completions, &cq, &opaque) == 0) {
         ibv_ack_cq_events(cq, 1);
-        /* It may have been the other's: a provider need not heed a second arming before the first one's event is read. */
+        /* It may have been the other's: a provider need not heed a second arming before the first one's event is
+         * read. */
         rdma_kick_waiting(channel, wake);
     }
     if (ready[CM].revents != 0)
