@@ -26,6 +26,8 @@
 enum {
     HOLES_ENTRIES = 512,  /* pagemap entries per read, 4 KiB of stack */
     HOLES_RUN_MAX = 8192, /* pages: where a run's end costs a walk over its pages, it is reported in pieces of 32 MiB */
+    HOLES_FIRST_LOOK = 16, /* pages: most short runs end before */
+    HOLES_LOOK_GROWTH = 4, /* a look that met no end is followed by one so many times as long */
 };
 
 /* Pages [first, end) hold data; first == end: none from there on. */
@@ -36,20 +38,26 @@ struct holes_run {
 
 /*
  * True when the pages are known to be in memory, hence data. SEEK_HOLE on tmpfs walks the page cache up to the hole, 7
- * ms per GiB before the first page could be sent, and again for every piece; this look is bounded. Only asked of tmpfs
- * open for writing: elsewhere SEEK_HOLE is quick, and of a file one may not write mincore claims everything.
+ * ms per GiB before the first page could be sent, and again for every piece; this look is bounded, and short where the
+ * run is. Only asked of tmpfs open for writing: elsewhere SEEK_HOLE is quick, and of a file one may not write mincore
+ * claims everything.
  */
-static bool holes_all_resident(void *addr, uint64_t pages, int fd)
+static bool holes_all_resident(char *addr, uint64_t pages, int fd)
 {
     unsigned char resident[HOLES_RUN_MAX];
     struct statfs filesystem;
     if (fstatfs(fd, &filesystem) < 0 || filesystem.f_type != TMPFS_MAGIC)
         return false;
-    if ((fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDWR || mincore(addr, pages * GODWIT_PAGE_SIZE, resident) < 0)
+    if ((fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDWR)
         return false;
-    for (uint64_t i = 0; i < pages; i++)
-        if (!(resident[i] & 1))
+    for (uint64_t at = 0, look = HOLES_FIRST_LOOK; at < pages; at += look, look *= HOLES_LOOK_GROWTH) {
+        look = look < pages - at ? look : pages - at;
+        if (mincore(addr + at * GODWIT_PAGE_SIZE, look * GODWIT_PAGE_SIZE, resident) < 0)
             return false;
+        for (uint64_t i = 0; i < look; i++)
+            if (!(resident[i] & 1))
+                return false;
+    }
     return true;
 }
 

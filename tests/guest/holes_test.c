@@ -105,6 +105,22 @@ Test(holes, pieces_of_a_long_run_in_anonymous_memory_join)
     check_pieces(MEMORY_ANON);
 }
 
+/* Runs of 1, 2, 3, ... pages, a hole of one page behind each: every length of a look, and one more and one less. */
+Test(holes, runs_of_every_length_end_where_they_end)
+{
+    enum { LONGEST = 400, MOST = LONGEST * (LONGEST + 3) / 2 };
+    struct memory ram;
+    cr_assert_eq(memory_alloc(&ram, MEMORY_MEMFD, MOST * 4096ul, false, NULL), GODWIT_OK);
+    uint64_t at = 0;
+    for (uint64_t pages = 1; pages <= LONGEST; at += pages++ + 1)
+        memset((char *)ram.addr + at * 4096, 1, pages * 4096);
+    at = 0;
+    for (uint64_t pages = 1; pages <= LONGEST; at += pages++ + 1)
+        expect_run(&ram, 0, at == 0 ? 0 : at - 1, at, pages);
+    expect_run(&ram, 0, at, 0, 0);
+    memory_free(&ram);
+}
+
 Test(holes, refuses_what_is_not_whole_pages)
 {
     uint64_t first, pages;
