@@ -14,7 +14,7 @@
  * neither. Then registering may overlap with tracking and sending. Private anonymous memory can be mapped once only.
  * There whatever exists before the log is armed is registered before it is armed; what comes into being later travels
  * inline. Registering makes the pages of a slice that did not exist: they read as zeros, which is what was announced of
- * them.
+ * them. So which pages exist is asked before, where that can be: a page that a pin made would have to be looked at.
  *
  * Failure modes: memory that cannot be pinned (RLIMIT_MEMLOCK, a file system that does not allow it) fails the
  * migration with the words of the transport. Going on inline would hide that the link is used at a fraction of its
@@ -36,11 +36,16 @@ static void slice_failed(void *opaque, const struct godwit_error *error)
     source_fail(opaque, error);
 }
 
+static bool pins_all(struct godwit_source *source)
+{
+    return source_option(source, "rdma-pin-all") != 0;
+}
+
 /* Small ones use a bound on pinned memory best; and which pages exist is not known early of every block. */
 static uint32_t slice_size(struct godwit_source *source, bool early)
 {
     uint64_t bytes = source->ram->pages << PAGE_SHIFT, bound = source_option(source, "max-pinned");
-    bool all = source_option(source, "rdma-pin-all") != 0;
+    bool all = pins_all(source);
     if ((bound != 0 && bound < bytes) || (early && !all))
         return slices_size_least(bytes);
     return slices_size(source->dirty, all);
@@ -84,8 +89,9 @@ static bool holds_data(const struct godwit_source *source, const struct slice *s
                       slice_pages(source->ram, slice));
 }
 
-static void queue_block(struct godwit_source *source, struct ram_block *block, bool all)
+static void queue_block(struct godwit_source *source, struct ram_block *block)
 {
+    bool all = pins_all(source);
     for (uint32_t i = 0; i < block->slice_count; i++)
         if (!block->slices[i].queued && (all || holds_data(source, &block->slices[i])))
             registrar_queue(source->registrar, &block->slices[i]);
@@ -110,7 +116,7 @@ enum godwit_err source_register_early(struct godwit_source *source, struct godwi
     pthread_mutex_lock(&source->lock);
     source->domain = domain; /* freed by the cleanup */
     pthread_mutex_unlock(&source->lock);
-    bool all = source_option(source, "rdma-pin-all") != 0, early = all;
+    bool early = false;
     for (unsigned i = 0; i < source->ram->count; i++)
         early |= !ram_map_again(&source->ram->blocks[i]);
     if (!early)
@@ -118,10 +124,11 @@ enum godwit_err source_register_early(struct godwit_source *source, struct godwi
     err = start_registrar(source, true, error);
     for (unsigned i = 0; i < source->ram->count && err == GODWIT_OK; i++) {
         struct ram_block *block = &source->ram->blocks[i];
-        if (block->alias == NULL && !all)
-            err = dirty_find_block_data(source->dirty, &source->guest, i, error);
-        if (err == GODWIT_OK && (block->alias == NULL || all))
-            queue_block(source, block, all);
+        if (block->alias != NULL)
+            continue;
+        err = dirty_find_block_data(source->dirty, &source->guest, i, error);
+        if (err == GODWIT_OK)
+            queue_block(source, block);
     }
     return err == GODWIT_OK ? wait_registered(source, error) : err;
 }
@@ -133,16 +140,17 @@ enum godwit_err source_register(struct godwit_source *source, struct godwit_erro
         return GODWIT_OK;
     if (source->registrar == NULL)
         err = start_registrar(source, false, error);
-    if (err == GODWIT_OK)
-        source_register_found(source);
-    return err;
+    if (err != GODWIT_OK)
+        return err;
+    source_register_found(source);
+    return pins_all(source) ? wait_registered(source, error) : GODWIT_OK;
 }
 
 void source_register_found(struct godwit_source *source)
 {
     for (unsigned i = 0; source->registrar != NULL && i < source->ram->count; i++)
         if (source->ram->blocks[i].alias != NULL)
-            queue_block(source, &source->ram->blocks[i], false);
+            queue_block(source, &source->ram->blocks[i]);
 }
 
 /* ---- what the destination is told ---- */

@@ -170,13 +170,17 @@ ParameterizedTest(enum sabotage_kind *kind, registering, a_planted_fault_of_the_
 
 struct counts {
     atomic_uint source, destination;
-    unsigned at_start, at_accept; /* registrations of the source before tracking; of the destination before ACCEPT */
+    unsigned at_start, at_offer; /* registrations of the source before tracking, and before ACCEPT comes */
+    unsigned at_accept;          /* of the destination */
 };
 
+/* As a device does, which makes the pages that it pins. */
 static enum godwit_err count_source(void *opaque, const struct region *region, enum region_access access,
                                     struct godwit_error *error)
 {
     struct counts *counts = ((struct scene *)opaque)->opaque;
+    for (uint64_t at = 0; at < region->size; at += PAGE_SIZE)
+        (void)((volatile uint8_t *)region->addr)[at];
     atomic_fetch_add(&counts->source, 1);
     return GODWIT_OK;
 }
@@ -192,8 +196,10 @@ static enum godwit_err count_destination(void *opaque, const struct region *regi
 static enum tap_verdict look_for_accept(void *opaque, const struct tap_event *event)
 {
     struct counts *counts = ((struct scene *)opaque)->opaque;
-    if (event->received && event->hello.role == HELLO_CONTROL && event->type == RECORD_ACCEPT)
+    if (event->received && event->hello.role == HELLO_CONTROL && event->type == RECORD_ACCEPT) {
+        counts->at_offer = counts->source;
         counts->at_accept = counts->destination;
+    }
     return TAP_PASS;
 }
 
@@ -204,12 +210,20 @@ static void look_for_start(void *opaque, enum guest_op op)
         counts->at_start = counts->source;
 }
 
-Test(registering, pin_all_registers_everything_before_tracking_and_before_accept)
+ParameterizedTestParameters(registering, pin_all_registers_everything_up_front_and_sends_what_existed_before)
+{
+    static bool rows[] = {false, true};
+    return cr_make_param_array(bool, rows, 2);
+}
+
+ParameterizedTest(bool *hidden, registering, pin_all_registers_everything_up_front_and_sends_what_existed_before)
 {
     struct counts counts = {0};
     struct scene scene;
     scene_init(&scene, SCENE_LOOP, 3, SCALE);
-    make_sparse(&scene.from);
+    uint64_t populated = make_sparse(&scene.from);
+    if (*hidden)
+        test_guest_hide_descriptors(&scene.from);
     scene_set(&scene, "rdma-pin-all", "on");
     scene.watch_source = count_source;
     scene.watch_destination = count_destination;
@@ -221,13 +235,17 @@ Test(registering, pin_all_registers_everything_before_tracking_and_before_accept
     scene_run(&scene);
     expect_completed(&scene);
     unsigned all = (unsigned)(2 + slices_of(&scene.from, 2) + slices_of(&scene.from, 3));
-    cr_assert_eq(counts.at_start, all);
+    cr_assert_eq(counts.at_start, *hidden ? all : 0, "%u", counts.at_start);
+    cr_assert_eq(counts.at_offer, all);
     cr_assert_eq(counts.source, all);
     cr_assert_eq(counts.at_accept, all);
     cr_assert_eq(counts.destination, all);
     cr_assert_eq(scene.source_info.pinned_bytes, total(&scene.from));
     cr_assert_eq(scene.destination_info.pinned_bytes, total(&scene.to));
     cr_assert_eq(sums_of(&scene).inlined, 0);
+    if (!*hidden) /* elsewhere what the pins made cannot be told from what there was */
+        cr_assert_leq(scene.source->offer.populated, populated, "%llu",
+                      (unsigned long long)scene.source->offer.populated);
     scene_close(&scene);
 }
 
