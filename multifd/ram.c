@@ -1,6 +1,7 @@
 /* See ram.h. */
 #include "multifd/ram.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -69,6 +70,7 @@ void ram_free(struct ram *ram)
 
 bool ram_cut(struct ram *ram, uint32_t slice_size)
 {
+    assert(slice_size >= PAGE_SIZE && (slice_size & (slice_size - 1)) == 0 && "slices are powers of 2");
     uint64_t pages = slice_size >> PAGE_SHIFT, count = 0;
     for (unsigned i = 0; i < ram->count; i++)
         count += (ram->blocks[i].pages + pages - 1) / pages;
@@ -78,6 +80,7 @@ bool ram_cut(struct ram *ram, uint32_t slice_size)
     ram->slices = next;
     ram->slice_count = (uint32_t)count;
     ram->slice_size = slice_size;
+    ram->slice_shift = (unsigned)__builtin_ctz(slice_size);
     for (unsigned i = 0; i < ram->count; i++) {
         struct ram_block *block = &ram->blocks[i];
         block->slices = next;

@@ -45,8 +45,8 @@ struct ram_block {
     uint8_t *alias; /* a second mapping of the memory, after ram_map_again; else NULL */
 
     /* Destination only. */
-    bool fresh;                /* never-received pages read as zero */
-    bool present;              /* stores need no memory that is not there yet */
+    bool fresh;                 /* never-received pages read as zero */
+    bool present;               /* stores need no memory that is not there yet */
     _Atomic uint64_t *received; /* bitmap: announced by any extent so far; set by receivers, read by all */
     _Atomic uint64_t *stored;   /* bitmap: content was stored there */
 };
@@ -56,7 +56,8 @@ struct ram {
     unsigned count;
     uint64_t pages; /* of all blocks */
 
-    uint32_t slice_size; /* bytes; 0: not cut */
+    uint32_t slice_size;  /* bytes; 0: not cut */
+    unsigned slice_shift; /* its logarithm to base 2: senders divide by it for every page */
     uint32_t slice_count;
     struct slice *slices; /* of all blocks, in their order */
 };
@@ -66,7 +67,8 @@ struct ram *ram_new(const struct godwit_block *blocks, unsigned count, bool with
 /* Frees registrations and remotes too; after the channels that used them. NULL allowed. */
 void ram_free(struct ram *ram);
 
-/* Cuts all blocks into slices of slice_size, the last one of each may be shorter. Once. False when memory is out. */
+/* Cuts all blocks into slices of slice_size, a power of 2; the last one of each may be shorter. Once. False when memory
+ * is out. */
 bool ram_cut(struct ram *ram, uint32_t slice_size);
 
 /*
@@ -80,6 +82,11 @@ bool ram_map_again(struct ram_block *block);
 static inline uint8_t *ram_content(const struct ram_block *block, uint64_t page)
 {
     return (block->alias != NULL ? block->alias : block->addr) + (page << PAGE_SHIFT);
+}
+
+static inline struct slice *ram_slice(const struct ram *ram, unsigned block, uint64_t page)
+{
+    return &ram->blocks[block].slices[page >> (ram->slice_shift - PAGE_SHIFT)];
 }
 
 /* The slice's index in its block, its first page there, and its pages. */

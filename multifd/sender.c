@@ -31,8 +31,8 @@ static enum godwit_err put_extent(struct sender *sender, const struct extent *ex
     enum godwit_err err = GODWIT_OK;
     for (uint64_t size; at < end && err == GODWIT_OK; at += size) {
         struct placed to;
-        placement_look(&ram->blocks[extent->block].slices[at / ram->slice_size], &to); /* it was there before */
-        uint64_t offset = at % ram->slice_size, left = ram->slice_size - offset;
+        placement_look(ram_slice(ram, extent->block, at >> PAGE_SHIFT), &to); /* it was there before */
+        uint64_t offset = at & (ram->slice_size - 1), left = ram->slice_size - offset;
         size = end - at < left ? end - at : left;
         size = size < most ? size : most;
         err = channel_put(sender->channel, to.mr, offset, to.remote, offset, size);

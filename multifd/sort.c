@@ -7,11 +7,10 @@ enum { PREFETCH_PAGES = 8 };
 /* Where the content of a run within one slice goes. */
 static struct batch *choose(struct sorter *sorter, const struct extent *run, uint64_t *waited_ns)
 {
-    const struct ram *ram = sorter->ram;
     struct placed ignored;
     if (sorter->placement == NULL)
         return &sorter->inlined;
-    struct slice *slice = &ram->blocks[run->block].slices[run->first / (ram->slice_size >> PAGE_SHIFT)];
+    struct slice *slice = ram_slice(sorter->ram, run->block, run->first);
     return placement_ask(sorter->placement, slice, &ignored, waited_ns) ? &sorter->placed : &sorter->inlined;
 }
 
@@ -53,10 +52,10 @@ static void sort_run(struct sorter *sorter, const struct extent *run, uint64_t *
 
 static void sort_extent(struct sorter *sorter, const struct extent *extent, uint64_t *waited_ns)
 {
-    uint64_t slice = sorter->placement != NULL ? sorter->ram->slice_size >> PAGE_SHIFT : UINT64_MAX;
+    uint64_t slice = sorter->placement != NULL ? sorter->ram->slice_size >> PAGE_SHIFT : UINT64_C(1) << 63;
     struct extent run = *extent;
     for (uint32_t left = extent->pages; left > 0; left -= run.pages, run.first += run.pages) {
-        uint64_t most = slice - run.first % slice;
+        uint64_t most = slice - (run.first & (slice - 1));
         run.pages = left < most ? left : (uint32_t)most;
         sort_run(sorter, &run, waited_ns);
     }

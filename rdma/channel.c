@@ -176,22 +176,35 @@ static bool adjoins(const struct range *last, const struct range *next)
            last->size + next->size <= MAX_PUT;
 }
 
-static enum godwit_err queue_range(struct rdma_channel *channel, const struct range *range)
+static enum godwit_err make_room(struct rdma_channel *channel)
 {
+    if (channel->range_count < QUEUE_LIST && channel->range_bytes < QUEUE_LIST_BYTES)
+        return GODWIT_OK;
     pthread_mutex_lock(&channel->lock);
     enum godwit_err err = rdma_side_state(channel, SENDING);
-    if (err == GODWIT_OK && (channel->range_count == QUEUE_LIST || channel->range_bytes >= QUEUE_LIST_BYTES))
+    if (err == GODWIT_OK)
         err = post_ranges(channel, false, PATIENCE_MS);
-    if (err == GODWIT_OK) {
-        struct range *last = channel->range_count > 0 ? &channel->ranges[channel->range_count - 1] : NULL;
-        if (last != NULL && adjoins(last, range))
-            last->size += range->size;
-        else
-            channel->ranges[channel->range_count++] = *range;
-        channel->range_bytes += range->size;
-    }
     pthread_mutex_unlock(&channel->lock);
     return err;
+}
+
+/* Most ranges are only noted, and take no lock. */
+static enum godwit_err queue_range(struct rdma_channel *channel, const struct range *range)
+{
+    if (atomic_load_explicit(&channel->shut, memory_order_relaxed))
+        return GODWIT_ERR_CLOSED;
+    enum godwit_err err = atomic_load_explicit(&channel->failure, memory_order_relaxed);
+    if (err == GODWIT_OK)
+        err = make_room(channel);
+    if (err != GODWIT_OK)
+        return err;
+    struct range *last = channel->range_count > 0 ? &channel->ranges[channel->range_count - 1] : NULL;
+    if (last != NULL && adjoins(last, range))
+        last->size += range->size;
+    else
+        channel->ranges[channel->range_count++] = *range;
+    channel->range_bytes += range->size;
+    return GODWIT_OK;
 }
 
 static struct range make_range(bool read, const struct mr *mr, uint64_t mr_offset, const struct remote *remote,
@@ -242,9 +255,7 @@ static void rdma_shutdown(struct channel *base)
     struct rdma_channel *channel = (struct rdma_channel *)base;
     if (atomic_exchange(&channel->shut, true))
         return;
-    pthread_mutex_lock(&channel->lock);
-    channel->range_count = 0; /* puts that no send followed never happen */
-    channel->range_bytes = 0;
+    pthread_mutex_lock(&channel->lock); /* puts that no send followed never happen: who sends posts nothing any more */
     if (channel->failure == GODWIT_OK && queue_has_reserve(&channel->queue))
         rdma_post_bare(channel, true);
     channel->ended = true;

@@ -62,9 +62,14 @@ struct rdma_channel {
     atomic_bool shut;
     atomic_bool device_failed; /* see rdma_channel_async */
 
+    /* the sending thread's alone */
+    struct range ranges[QUEUE_LIST];
+    unsigned range_count;
+    uint64_t range_bytes;
+
     pthread_mutex_t lock;
     /* under lock */
-    enum godwit_err failure; /* the channel is broken */
+    _Atomic(enum godwit_err) failure; /* the channel is broken; written under the lock, once */
     bool ended;              /* our end of stream is posted */
     bool peer_ended;
     bool peer_gone; /* disconnected: nothing is acknowledged any more */
@@ -72,12 +77,9 @@ struct rdma_channel {
     uint64_t progress[SIDES]; /* grows with every completion that helps that side */
     struct queue queue;
     struct credits credits;
-    struct range ranges[QUEUE_LIST];
-    unsigned range_count;
-    uint64_t range_bytes;
     struct {
         unsigned receive;
-        uint32_t size; /* bytes of data */
+        uint32_t size;      /* bytes of data */
     } filled[CREDITS_RING]; /* ring of frames to be read */
     unsigned filled_first, filled_count;
     uint32_t taken; /* bytes of the first that were read */
