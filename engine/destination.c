@@ -152,15 +152,16 @@ static void set_closing(struct session *session, uint64_t since_ms)
 }
 
 /*
- * Everything is placed; nobody but this side can write guest memory afterwards: without its channels the source has no
- * way to use the keys it holds. To release the registrations takes long, and can wait until the guest runs.
+ * Everything is placed; nobody but this side can write guest memory afterwards: on channels that are shut down the
+ * source has no way to use the keys it holds. To free the channels and the registrations takes long, and can wait until
+ * the guest runs.
  */
 static enum godwit_err finish_memory(struct session *session, struct godwit_error *error)
 {
     set_closing(session, clock_now_ms());
     if (session->registrar != NULL)
         registrar_stop(session->registrar);
-    multifd_recv_close(session->recv);
+    multifd_recv_stop(session->recv);
     set_closing(session, 0);
     return check_all_received(session, error);
 }

@@ -285,22 +285,14 @@ void multifd_recv_stop(struct multifd_recv *recv)
     }
 }
 
-void multifd_recv_close(struct multifd_recv *recv)
-{
-    multifd_recv_stop(recv);
-    for (unsigned i = 0; i < recv->config.count; i++) {
-        channel_free(recv->receivers[i].channel);
-        channel_free(recv->receivers[i].successor);
-        recv->receivers[i].channel = recv->receivers[i].successor = NULL;
-    }
-}
-
 void multifd_recv_free(struct multifd_recv *recv)
 {
     if (recv == NULL)
         return;
-    multifd_recv_close(recv);
+    multifd_recv_stop(recv);
     for (unsigned i = 0; i < recv->config.count; i++) {
+        channel_free(recv->receivers[i].channel);
+        channel_free(recv->receivers[i].successor);
         pthread_cond_destroy(&recv->receivers[i].came);
         pthread_mutex_destroy(&recv->receivers[i].lock);
     }

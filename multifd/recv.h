@@ -40,15 +40,11 @@ bool multifd_recv_expects(struct multifd_recv *recv, unsigned index);
 enum godwit_err multifd_recv_attach(struct multifd_recv *recv, unsigned index, struct channel *channel,
                                     struct godwit_error *error);
 
-/* Ends and joins all receivers: when it returns nothing is stored any more. Not from a receiver thread; after the first
- * attach of every index that is attached at all. */
+/* Ends and joins all receivers: when it returns nothing is stored any more, and no put of the peer can land, whatever is
+ * still registered. The counters stay. Not from a receiver thread; after the first attach of every index that is attached
+ * at all. */
 void multifd_recv_stop(struct multifd_recv *recv);
-/*
- * Stops, and frees the channels: when it returns no put of the peer can land any more, whatever is still registered.
- * The counters stay.
- */
-void multifd_recv_close(struct multifd_recv *recv);
-void multifd_recv_free(struct multifd_recv *recv); /* closes; NULL allowed */
+void multifd_recv_free(struct multifd_recv *recv); /* stops, and frees the channels; NULL allowed */
 
 /* Any thread. A number that grows while receivers get anything done. */
 uint64_t multifd_recv_progress(const struct multifd_recv *recv);

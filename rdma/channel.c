@@ -250,6 +250,15 @@ static enum godwit_err rdma_flush(struct channel *base, int timeout_ms)
     return err;
 }
 
+/* The queue pair lives until free, and may still have our end of stream to send; the peer's rights end here. Where they
+ * cannot be changed, it is in no state in which it heeds them, or is put into one. */
+static void end_access(struct rdma_channel *channel)
+{
+    struct ibv_qp_attr none = {.qp_access_flags = 0}, error = {.qp_state = IBV_QPS_ERR};
+    if (ibv_modify_qp(channel->cm.id->qp, &none, IBV_QP_ACCESS_FLAGS) != 0)
+        ibv_modify_qp(channel->cm.id->qp, &error, IBV_QP_STATE);
+}
+
 static void rdma_shutdown(struct channel *base)
 {
     struct rdma_channel *channel = (struct rdma_channel *)base;
@@ -259,6 +268,7 @@ static void rdma_shutdown(struct channel *base)
     if (channel->failure == GODWIT_OK && queue_has_reserve(&channel->queue))
         rdma_post_bare(channel, true);
     channel->ended = true;
+    end_access(channel);
     pthread_mutex_unlock(&channel->lock);
     rdma_kick(channel, SENDING);
     rdma_kick(channel, RECEIVING);

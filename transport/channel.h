@@ -97,7 +97,7 @@ enum godwit_err channel_get(struct channel *channel, const struct mr *mr, uint64
 enum godwit_err channel_flush(struct channel *channel, int timeout_ms);
 
 /* Ends the conversation: calls blocked in other threads return GODWIT_ERR_CLOSED, later ones too. The peer reads the
- * end of the stream. Does not block. */
+ * end of the stream, and no put or get of the peer touches memory once this has returned. Does not block. */
 void channel_shutdown(struct channel *channel);
 
 /* Frees the channel and what it wraps. NULL allowed. Shuts down first if that has not been done. */

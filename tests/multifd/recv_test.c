@@ -442,7 +442,7 @@ Test(recv, after_stop_no_connection_is_expected_and_none_stays)
     struct bench bench;
     struct channel *far;
     bench_open(&bench, (struct setup){.kind = PAIR_TCP4});
-    multifd_recv_close(bench.recv);
+    multifd_recv_stop(bench.recv);
     cr_assert_not(multifd_recv_expects(bench.recv, 0));
     struct channel *next = connect_next(&bench, &far);
     cr_assert_eq(multifd_recv_attach(bench.recv, 0, far, NULL), GODWIT_ERR_PROTOCOL);
@@ -465,7 +465,7 @@ Test(recv, stop_ends_one_that_waits_for_a_connection_and_frees_one_that_waits_fo
             attach_next(&bench, far);
         }
         uint64_t start = clock_now_ms();
-        multifd_recv_close(bench.recv);
+        multifd_recv_stop(bench.recv);
         cr_assert_lt(clock_now_ms() - start, 1000);
         bench_close(&bench);
         cr_assert_eq(gate_count(&bench.failed), 0, "%s", bench.failed.last.text);
