@@ -11,7 +11,8 @@
  *
  * Teardown: under the lock the session becomes unreachable for the door; then receivers are joined, then the control
  * thread, then who registers memory, and only then any of them is freed; then nobody holds a pointer to the session but
- * the caller. Registrations go last, and before a guest that failed gives its memory back.
+ * the caller. Channels and then registrations go last: after the guest runs, or before one that failed gives its memory
+ * back.
  */
 #include "engine/destination.h"
 
@@ -152,9 +153,9 @@ static void set_closing(struct session *session, uint64_t since_ms)
 }
 
 /*
- * Everything is placed; nobody but this side can write guest memory afterwards: on channels that are shut down the
- * source has no way to use the keys it holds. To free the channels and the registrations takes long, and can wait until
- * the guest runs.
+ * Everything is placed: what was put lies before a marker that has come, so no put is under way; and on channels that are
+ * shut down the source has no way to begin another with the keys it holds. From here on nobody but this side writes
+ * guest memory. To free the channels and the registrations takes long, and can wait until the guest runs.
  */
 static enum godwit_err finish_memory(struct session *session, struct godwit_error *error)
 {

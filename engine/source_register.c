@@ -15,6 +15,8 @@
  * There whatever exists before the log is armed is registered before it is armed; what comes into being later travels
  * inline. Registering makes the pages of a slice that did not exist: they read as zeros, which is what was announced of
  * them. So which pages exist is asked before, where that can be: a page that a pin made would have to be looked at.
+ * With rdma-pin-all, too, only slices in which a page exists are announced: whether the others come into being at the
+ * destination is for it to say.
  *
  * Failure modes: memory that cannot be pinned (RLIMIT_MEMLOCK, a file system that does not allow it) fails the
  * migration with the words of the transport. Going on inline would hide that the link is used at a fraction of its
@@ -126,7 +128,8 @@ enum godwit_err source_register_early(struct godwit_source *source, struct godwi
         struct ram_block *block = &source->ram->blocks[i];
         if (block->alias != NULL)
             continue;
-        err = dirty_find_block_data(source->dirty, &source->guest, i, error);
+        if (!pins_all(source))
+            err = dirty_find_block_data(source->dirty, &source->guest, i, error);
         if (err == GODWIT_OK)
             queue_block(source, block);
     }
@@ -143,7 +146,11 @@ enum godwit_err source_register(struct godwit_source *source, struct godwit_erro
     if (err != GODWIT_OK)
         return err;
     source_register_found(source);
-    return pins_all(source) ? wait_registered(source, error) : GODWIT_OK;
+    if (!pins_all(source))
+        return GODWIT_OK;
+    err = wait_registered(source, error);
+    uint64_t found; /* what the guest wrote meanwhile goes in the first pass, not in the first and the second */
+    return err == GODWIT_OK ? dirty_sync(source->dirty, &source->guest, &found, error) : err;
 }
 
 void source_register_found(struct godwit_source *source)

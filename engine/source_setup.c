@@ -241,7 +241,7 @@ static enum godwit_err prepare_memory(struct godwit_source *source, struct godwi
         return err;
     source->tracking = true;
     err = dirty_find_data(dirty, &source->guest, error);
-    return err == GODWIT_OK ? source_register(source, error) : err; /* while the destination prepares its memory */
+    return err == GODWIT_OK ? source_register(source, error) : err;
 }
 
 static enum godwit_err make_offer(struct godwit_source *source, struct godwit_error *error)

@@ -12,7 +12,7 @@
  * allocate.
  *
  * Teardown: stop sets its flag and then, under the lock of each receiver, shuts down what is there; whatever is
- * attached later finds the flag under the same lock and is refused. So every channel is shut down, and close, which
+ * attached later finds the flag under the same lock and is refused. So every channel is shut down, and free, which
  * comes when the threads are joined, frees all of them.
  */
 #include "multifd/recv.h"

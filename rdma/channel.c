@@ -15,8 +15,9 @@
  * put that finds no room for PATIENCE_MS is STALLED: a device that neither completes nor fails.
  *
  * Accepted: the lock is held while a list is posted, which soft-RoCE does inside the system call, in milliseconds, and
- * while at most a frame is copied from or to the caller's memory, page faults included: shutdown waits for either. A
- * data channel has one thread per side.
+ * while at most a frame is copied from or to the caller's memory, page faults included: shutdown waits for either, and
+ * for the device to take the peer's rights, which is microseconds unless the device is sick. A data channel has one
+ * thread per side.
  */
 #include <string.h>
 
@@ -251,7 +252,7 @@ static enum godwit_err rdma_flush(struct channel *base, int timeout_ms)
 }
 
 /* The queue pair lives until free, and may still have our end of stream to send; the peer's rights end here. Where they
- * cannot be changed, it is in no state in which it heeds them, or is put into one. */
+ * cannot be changed it is in a state in which they mean nothing, or is put into one. */
 static void end_access(struct rdma_channel *channel)
 {
     struct ibv_qp_attr none = {.qp_access_flags = 0}, error = {.qp_state = IBV_QPS_ERR};
@@ -262,13 +263,14 @@ static void end_access(struct rdma_channel *channel)
 static void rdma_shutdown(struct channel *base)
 {
     struct rdma_channel *channel = (struct rdma_channel *)base;
-    if (atomic_exchange(&channel->shut, true))
-        return;
-    pthread_mutex_lock(&channel->lock); /* puts that no send followed never happen: who sends posts nothing any more */
-    if (channel->failure == GODWIT_OK && queue_has_reserve(&channel->queue))
-        rdma_post_bare(channel, true);
+    atomic_store(&channel->shut, true); /* puts that no send followed never happen: nothing is posted any more */
+    pthread_mutex_lock(&channel->lock);
+    bool first = !channel->ended;
     channel->ended = true;
-    end_access(channel);
+    if (first && channel->failure == GODWIT_OK && queue_has_reserve(&channel->queue))
+        rdma_post_bare(channel, true);
+    if (first)
+        end_access(channel);
     pthread_mutex_unlock(&channel->lock);
     rdma_kick(channel, SENDING);
     rdma_kick(channel, RECEIVING);

@@ -14,9 +14,8 @@
 
 /*
  * In this order, because each step takes away what the one before it may still use: the last frames are given time; no
- * event of the device finds the channel any more; the
- * queue pair goes into its error state, which ends what the peer may do to this host's memory; it is destroyed, after
- * which the device writes no completion; then the queues, whose events are all acknowledged; their event channel; the
+ * event of the device finds the channel any more; the queue pair, whose rights of the peer shutdown has taken, goes into
+ * its error state, and is destroyed, after which the device touches no memory and writes no completion; then the queues, whose events are all acknowledged; their event channel; the
  * rings, which no request names any more; the identifier, whose events are acknowledged too; our hold on the domain,
  * whose memory and queue pairs these were.
  */

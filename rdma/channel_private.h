@@ -69,7 +69,7 @@ struct rdma_channel {
 
     pthread_mutex_t lock;
     /* under lock */
-    _Atomic(enum godwit_err) failure; /* the channel is broken; written under the lock, once */
+    _Atomic(enum godwit_err) failure; /* the channel is broken; set once, and read by puts without the lock */
     bool ended;              /* our end of stream is posted */
     bool peer_ended;
     bool peer_gone; /* disconnected: nothing is acknowledged any more */

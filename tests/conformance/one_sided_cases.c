@@ -1,8 +1,6 @@
 #include <criterion/criterion.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "tests/conformance/cases.h"
 
@@ -295,40 +293,6 @@ static void empty_regions_are_refused(struct pair *pair)
     close_sides(&s, pair);
 }
 
-struct putter {
-    struct pair *pair;
-    struct sides sides;
-};
-
-static void *put_until_refused(void *opaque)
-{
-    struct putter *putter = opaque;
-    enum godwit_err err = GODWIT_OK;
-    for (uint64_t at = 0; err == GODWIT_OK; at = (at + 8192) % MEMORY) {
-        err = channel_put(putter->pair->a, putter->sides.local_mr, at, putter->sides.remote, at, 4096);
-        if (err == GODWIT_OK)
-            err = channel_send(putter->pair->a, "!", 1, NULL, 0, TIMEOUT_MS);
-    }
-    return NULL;
-}
-
-static void shutdown_ends_what_the_peer_may_do(struct pair *pair)
-{
-    struct putter putter = {.pair = pair};
-    pthread_t thread;
-    open_sides(&putter.sides, pair, REGION_REMOTE_WRITE);
-    pthread_create(&thread, NULL, put_until_refused, &putter);
-    for (unsigned i = 0; i < 100; i++)
-        cr_assert_eq(hear(pair), GODWIT_OK);
-    channel_shutdown(pair->b);
-    memset(putter.sides.far, 0, MEMORY);
-    nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
-    cr_assert(is_zero(putter.sides.far, MEMORY));
-    pthread_join(thread, NULL);
-    cr_assert(is_zero(putter.sides.far, MEMORY));
-    close_sides(&putter.sides, pair);
-}
-
 const struct conformance_case one_sided_cases[] = {
     {"a put is visible after a later send", put_is_visible_after_a_later_send, CASE_ONE_SIDED},
     {"a put is not visible before", put_is_not_visible_before, CASE_LOOP},
@@ -340,7 +304,6 @@ const struct conformance_case one_sided_cases[] = {
     {"a put needs the right to write", put_needs_the_right_to_write, CASE_ONE_SIDED},
     {"a get needs the right to read", get_needs_the_right_to_read, CASE_ONE_SIDED},
     {"revoked memory is never touched", revoked_memory_is_never_touched, CASE_ONE_SIDED},
-    {"shutdown ends what the peer may do", shutdown_ends_what_the_peer_may_do, CASE_ONE_SIDED},
     {"flush lets put memory be reused", flush_lets_put_memory_be_reused, CASE_ONE_SIDED},
     {"malformed keys are refused", malformed_keys_are_refused, CASE_ONE_SIDED},
     {"a key that nobody made is refused", key_that_nobody_made_is_refused, CASE_LOOP},

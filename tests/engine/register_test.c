@@ -100,13 +100,14 @@ static enum godwit_err note_order(void *opaque, const struct region *region, enu
     return access == REGION_LOCAL ? GODWIT_OK : error_set(error, GODWIT_ERR_INVALID, "the peer needs no access");
 }
 
-/* Writes into a slice that was a hole, once the first pass is over, and has it sent while the guest still runs. */
+/* Writes into a slice that was a hole, once the first pass is over (with rdma-pin-all, whose first sync comes before it,
+ * then, too), and has it sent while the guest still runs. */
 static void write_late(void *opaque, enum guest_op op)
 {
     struct scene *scene = opaque;
     unsigned syncs = scene->from.calls[OP_DIRTY_SYNC];
-    if (op == OP_DIRTY_SYNC && syncs == 1)
-        test_guest_write(&scene->from, 2, 6 * SLICE_PAGES + 7, 4711);
+    if (op == OP_DIRTY_SYNC && (syncs == 1 || syncs == TEST_BLOCKS + 1))
+        test_guest_write(&scene->from, 2, 6 * SLICE_PAGES + 7, 4711 + syncs);
     scene->from.not_ready = syncs < 4 * TEST_BLOCKS;
 }
 
@@ -170,8 +171,8 @@ ParameterizedTest(enum sabotage_kind *kind, registering, a_planted_fault_of_the_
 
 struct counts {
     atomic_uint source, destination;
-    unsigned at_start, at_offer; /* registrations of the source before tracking, and before ACCEPT comes */
-    unsigned at_accept;          /* of the destination */
+    unsigned at_start, at_offer; /* registrations of the source before tracking, and before OFFER */
+    unsigned at_accept;          /* of the destination before ACCEPT */
 };
 
 /* As a device does, which makes the pages that it pins. */
@@ -193,13 +194,15 @@ static enum godwit_err count_destination(void *opaque, const struct region *regi
     return GODWIT_OK;
 }
 
-static enum tap_verdict look_for_accept(void *opaque, const struct tap_event *event)
+static enum tap_verdict look_for_answers(void *opaque, const struct tap_event *event)
 {
     struct counts *counts = ((struct scene *)opaque)->opaque;
-    if (event->received && event->hello.role == HELLO_CONTROL && event->type == RECORD_ACCEPT) {
+    if (event->hello.role != HELLO_CONTROL)
+        return TAP_PASS;
+    if (!event->received && event->type == RECORD_OFFER)
         counts->at_offer = counts->source;
+    if (event->received && event->type == RECORD_ACCEPT)
         counts->at_accept = counts->destination;
-    }
     return TAP_PASS;
 }
 
@@ -227,7 +230,7 @@ ParameterizedTest(bool *hidden, registering, pin_all_registers_everything_up_fro
     scene_set(&scene, "rdma-pin-all", "on");
     scene.watch_source = count_source;
     scene.watch_destination = count_destination;
-    scene.rule = look_for_accept;
+    scene.rule = look_for_answers;
     scene.from.hook = look_for_start;
     scene.from.hook_opaque = &scene;
     scene.opaque = &counts;

@@ -451,7 +451,7 @@ Test(recv, after_stop_no_connection_is_expected_and_none_stays)
     channel_free(next);
 }
 
-Test(recv, stop_ends_one_that_waits_for_a_connection_and_frees_one_that_waits_for_its_turn)
+Test(recv, stop_ends_one_that_waits_for_a_connection_and_one_that_waits_for_its_turn)
 {
     for (unsigned i = 0; i < 2; i++) {
         unsigned fds = census_fds();

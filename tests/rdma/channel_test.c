@@ -273,24 +273,6 @@ Test(rdma_channel, small_messages_both_ways_never_lack_a_receive)
     close_pair();
 }
 
-/* As a peer that does not heed the end of the stream. */
-Test(rdma_channel, shutdown_takes_the_peers_rights)
-{
-    open_pair(NULL);
-    struct rdma_channel *a = private_of(pair.a);
-    channel_shutdown(pair.b);
-    cr_assert_eq(put(0, 4096), GODWIT_OK);
-    pthread_mutex_lock(&a->lock);
-    cr_assert_eq(rdma_post_list(a, true), GODWIT_OK);
-    uint64_t deadline = clock_now_ms() + TIMEOUT_MS;
-    while (!queue_idle(&a->queue) && a->failure == GODWIT_OK && clock_left_ms(deadline) > 0)
-        rdma_pump(a, SENDING);
-    pthread_mutex_unlock(&a->lock);
-    cr_assert_eq(a->failure, GODWIT_ERR_RESET);
-    cr_assert_neq(strstr(channel_detail(pair.a), "a request to the peer's device"), NULL, "%s", channel_detail(pair.a));
-    close_pair();
-}
-
 /* --- what never ends by itself --- */
 
 Test(rdma_channel, a_device_that_does_nothing_is_noticed)

@@ -1,5 +1,6 @@
 /* What a peer that does not keep the rules gets: RDMA channels against one made with plain verbs, on the fake. */
 #include <criterion/criterion.h>
+#include <criterion/parameterized.h>
 #include <string.h>
 
 #include "rdma/cm.h"
@@ -123,20 +124,27 @@ Test(rdma_peer, a_peer_that_never_gives_credits_back_stops_the_sender)
     end();
 }
 
-Test(rdma_peer, rights_end_with_the_channel)
+/* Memory of b's side, and what a peer says to reach it. */
+static struct mr *share(uint8_t *memory, size_t size, struct ibv_mr *theirs, struct end *to)
 {
-    static uint8_t memory[4096];
-    struct region region = {.addr = memory, .size = sizeof memory, .fd = -1};
+    struct region region = {.addr = memory, .size = size, .fd = -1};
     struct mr *mr;
     struct region_key key;
-    begin();
     cr_assert_eq(domain_register(pair.domain_b, &region, REGION_REMOTE_WRITE, &mr, NULL), GODWIT_OK);
     mr_export(mr, &key);
     struct wire_in in = wire_in(key.bytes, key.size);
-    uint32_t rkey = wire_get_u32(&in);
-    uint64_t base = wire_get_u64(&in);
-    struct ibv_mr theirs = {.rkey = rkey};
-    struct end to = {.mr = &theirs, .memory = (uint8_t *)(uintptr_t)base};
+    theirs->rkey = wire_get_u32(&in);
+    *to = (struct end){.mr = theirs, .memory = (uint8_t *)(uintptr_t)wire_get_u64(&in)};
+    return mr;
+}
+
+Test(rdma_peer, rights_end_with_the_channel)
+{
+    static uint8_t memory[4096];
+    struct ibv_mr theirs = {0};
+    struct end to;
+    begin();
+    struct mr *mr = share(memory, sizeof memory, &theirs, &to);
     memset(s.a.memory, 'x', 64);
     cr_assert_eq(scene_write(&s.a, 1, 0, 64, &to, 0, IBV_SEND_SIGNALED), 0);
     cr_assert_eq(scene_poll(s.a.send_cq).status, IBV_WC_SUCCESS);
@@ -145,6 +153,36 @@ Test(rdma_peer, rights_end_with_the_channel)
     memset(memory, 0, sizeof memory);
     cr_assert_eq(scene_write(&s.a, 2, 0, 64, &to, 0, IBV_SEND_SIGNALED), 0);
     cr_assert_neq(scene_poll(s.a.send_cq).status, IBV_WC_SUCCESS);
+    cr_assert_eq(memory[0], 0);
+    mr_free(mr);
+    end();
+}
+
+ParameterizedTestParameters(rdma_peer, rights_end_with_shutdown)
+{
+    static unsigned refused[] = {0, 1}; /* commands by which the rights cannot be changed */
+    return cr_make_param_array(unsigned, refused, 2);
+}
+
+ParameterizedTest(unsigned *refused, rdma_peer, rights_end_with_shutdown)
+{
+    static uint8_t memory[4096];
+    struct ibv_mr theirs = {0};
+    struct end to;
+    begin();
+    struct mr *mr = share(memory, sizeof memory, &theirs, &to);
+    memset(s.a.memory, 'x', 64);
+    if (*refused > 0)
+        fake_fail_call(FAKE_CALL_MODIFY_QP, 0, *refused, EINVAL);
+    channel_shutdown(pair.b);
+    cr_assert_eq(scene_write(&s.a, 1, 0, 64, &to, 0, IBV_SEND_SIGNALED), 0);
+    enum ibv_wc_status status = scene_poll(s.a.send_cq).status;
+    if (*refused > 0)
+        cr_assert_neq(status, IBV_WC_SUCCESS);
+    else
+        cr_assert_eq(status, IBV_WC_REM_INV_REQ_ERR, "%d", status);
+    channel_free(pair.b);
+    pair.b = NULL;
     cr_assert_eq(memory[0], 0);
     mr_free(mr);
     end();
