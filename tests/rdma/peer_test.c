@@ -1,6 +1,5 @@
 /* What a peer that does not keep the rules gets: RDMA channels against one made with plain verbs, on the fake. */
 #include <criterion/criterion.h>
-#include <criterion/parameterized.h>
 #include <string.h>
 
 #include "rdma/cm.h"
@@ -124,66 +123,67 @@ Test(rdma_peer, a_peer_that_never_gives_credits_back_stops_the_sender)
     end();
 }
 
-/* Memory of b's side, and what a peer says to reach it. */
-static struct mr *share(uint8_t *memory, size_t size, struct ibv_mr *theirs, struct end *to)
+static uint8_t shared[4096]; /* b's */
+static struct end far;       /* how a reaches it */
+static struct mr *shared_mr;
+
+static void begin_sharing(void)
 {
-    struct region region = {.addr = memory, .size = size, .fd = -1};
-    struct mr *mr;
+    static struct ibv_mr theirs;
+    struct region region = {.addr = shared, .size = sizeof shared, .fd = -1};
     struct region_key key;
-    cr_assert_eq(domain_register(pair.domain_b, &region, REGION_REMOTE_WRITE, &mr, NULL), GODWIT_OK);
-    mr_export(mr, &key);
+    begin();
+    cr_assert_eq(domain_register(pair.domain_b, &region, REGION_REMOTE_WRITE, &shared_mr, NULL), GODWIT_OK);
+    mr_export(shared_mr, &key);
     struct wire_in in = wire_in(key.bytes, key.size);
-    theirs->rkey = wire_get_u32(&in);
-    *to = (struct end){.mr = theirs, .memory = (uint8_t *)(uintptr_t)wire_get_u64(&in)};
-    return mr;
+    theirs.rkey = wire_get_u32(&in);
+    far = (struct end){.mr = &theirs, .memory = (uint8_t *)(uintptr_t)wire_get_u64(&in)};
+    memset(s.a.memory, 'x', 64);
+}
+
+static enum ibv_wc_status write_shared(void)
+{
+    cr_assert_eq(scene_write(&s.a, 1, 0, 64, &far, 0, IBV_SEND_SIGNALED), 0);
+    return scene_poll(s.a.send_cq).status;
+}
+
+static void end_sharing(void)
+{
+    mr_free(shared_mr);
+    end();
 }
 
 Test(rdma_peer, rights_end_with_the_channel)
 {
-    static uint8_t memory[4096];
-    struct ibv_mr theirs = {0};
-    struct end to;
-    begin();
-    struct mr *mr = share(memory, sizeof memory, &theirs, &to);
-    memset(s.a.memory, 'x', 64);
-    cr_assert_eq(scene_write(&s.a, 1, 0, 64, &to, 0, IBV_SEND_SIGNALED), 0);
-    cr_assert_eq(scene_poll(s.a.send_cq).status, IBV_WC_SUCCESS);
+    begin_sharing();
+    cr_assert_eq(write_shared(), IBV_WC_SUCCESS);
     channel_free(pair.b);
     pair.b = NULL;
-    memset(memory, 0, sizeof memory);
-    cr_assert_eq(scene_write(&s.a, 2, 0, 64, &to, 0, IBV_SEND_SIGNALED), 0);
-    cr_assert_neq(scene_poll(s.a.send_cq).status, IBV_WC_SUCCESS);
-    cr_assert_eq(memory[0], 0);
-    mr_free(mr);
-    end();
+    memset(shared, 0, sizeof shared);
+    cr_assert_neq(write_shared(), IBV_WC_SUCCESS);
+    cr_assert_eq(shared[0], 0);
+    end_sharing();
 }
 
-ParameterizedTestParameters(rdma_peer, rights_end_with_shutdown)
+Test(rdma_peer, rights_end_with_shutdown)
 {
-    static unsigned refused[] = {0, 1}; /* commands by which the rights cannot be changed */
-    return cr_make_param_array(unsigned, refused, 2);
-}
-
-ParameterizedTest(unsigned *refused, rdma_peer, rights_end_with_shutdown)
-{
-    static uint8_t memory[4096];
-    struct ibv_mr theirs = {0};
-    struct end to;
-    begin();
-    struct mr *mr = share(memory, sizeof memory, &theirs, &to);
-    memset(s.a.memory, 'x', 64);
-    if (*refused > 0)
-        fake_fail_call(FAKE_CALL_MODIFY_QP, 0, *refused, EINVAL);
+    begin_sharing();
     channel_shutdown(pair.b);
-    cr_assert_eq(scene_write(&s.a, 1, 0, 64, &to, 0, IBV_SEND_SIGNALED), 0);
-    enum ibv_wc_status status = scene_poll(s.a.send_cq).status;
-    if (*refused > 0)
-        cr_assert_neq(status, IBV_WC_SUCCESS);
-    else
-        cr_assert_eq(status, IBV_WC_REM_INV_REQ_ERR, "%d", status);
+    cr_assert_eq(write_shared(), IBV_WC_REM_INV_REQ_ERR);
     channel_free(pair.b);
     pair.b = NULL;
-    cr_assert_eq(memory[0], 0);
-    mr_free(mr);
-    end();
+    cr_assert_eq(shared[0], 0);
+    end_sharing();
+}
+
+Test(rdma_peer, rights_that_cannot_be_taken_end_with_the_queue_pair)
+{
+    begin_sharing();
+    fake_fail_call(FAKE_CALL_MODIFY_QP, 0, 1, EINVAL);
+    channel_shutdown(pair.b);
+    cr_assert_neq(write_shared(), IBV_WC_SUCCESS);
+    channel_free(pair.b);
+    pair.b = NULL;
+    cr_assert_eq(shared[0], 0);
+    end_sharing();
 }
