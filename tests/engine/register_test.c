@@ -9,59 +9,11 @@
 #include "engine/sabotage.h"
 #include "engine/source.h"
 #include "session/registration.h"
-#include "tests/engine/expect.h"
+#include "tests/engine/register_case.h"
 #include "transport/error.h"
 #include "transport/wire.h"
 
 TestSuite(registering, .timeout = 60);
-
-enum { SLICE_PAGES = SLICE_SIZE_MIN / PAGE_SIZE, SCALE = 20 /* blocks 2 and 3: 12 and 7 slices */ };
-
-struct sums {
-    uint64_t placed, inlined;
-};
-
-static struct sums sums_of(const struct scene *scene)
-{
-    struct sums sums = {0, 0};
-    for (unsigned i = 0; i < scene->source_info.channel_count; i++) {
-        sums.placed += scene->source_info.channels[i].placed_bytes;
-        sums.inlined += scene->source_info.channels[i].inline_bytes;
-    }
-    return sums;
-}
-
-static uint64_t slice_bytes(const struct test_guest *guest, unsigned block, uint64_t slice)
-{
-    uint64_t left = guest->blocks[block].size - slice * SLICE_SIZE_MIN;
-    return left < SLICE_SIZE_MIN ? left : SLICE_SIZE_MIN;
-}
-
-static uint64_t slices_of(const struct test_guest *guest, unsigned block)
-{
-    return (guest->blocks[block].size + SLICE_SIZE_MIN - 1) / SLICE_SIZE_MIN;
-}
-
-/* All but some slices of the two larger blocks become holes. Returns the bytes of the slices that are left. */
-static uint64_t make_sparse(struct test_guest *guest)
-{
-    uint64_t left = guest->blocks[0].size + guest->blocks[1].size;
-    for (unsigned b = 2; b < TEST_BLOCKS; b++)
-        for (uint64_t k = 0; k < slices_of(guest, b); k++)
-            if (k % 4 == 1)
-                left += slice_bytes(guest, b, k);
-            else
-                test_guest_empty(guest, b, k * SLICE_PAGES, slice_bytes(guest, b, k) / PAGE_SIZE);
-    return left;
-}
-
-static uint64_t total(const struct test_guest *guest)
-{
-    uint64_t bytes = 0;
-    for (unsigned b = 0; b < TEST_BLOCKS; b++)
-        bytes += guest->blocks[b].size;
-    return bytes;
-}
 
 Test(registering, only_slices_in_which_a_page_exists_are_registered_on_both_sides)
 {
@@ -164,91 +116,6 @@ ParameterizedTest(enum sabotage_kind *kind, registering, a_planted_fault_of_the_
     cr_assert_gt(sums_of(&scene).placed, 0);
     cr_assert_eq(sums_of(&scene).inlined, 0);
     cr_assert_not(scene.to.memory_equal);
-    scene_close(&scene);
-}
-
-/* ---- everything up front ---- */
-
-struct counts {
-    atomic_uint source, destination;
-    unsigned at_start, at_offer; /* registrations of the source before tracking, and before OFFER */
-    unsigned at_accept;          /* of the destination before ACCEPT */
-};
-
-/* As a device does, which makes the pages that it pins. */
-static enum godwit_err count_source(void *opaque, const struct region *region, enum region_access access,
-                                    struct godwit_error *error)
-{
-    struct counts *counts = ((struct scene *)opaque)->opaque;
-    for (uint64_t at = 0; at < region->size; at += PAGE_SIZE)
-        (void)((volatile uint8_t *)region->addr)[at];
-    atomic_fetch_add(&counts->source, 1);
-    return GODWIT_OK;
-}
-
-static enum godwit_err count_destination(void *opaque, const struct region *region, enum region_access access,
-                                         struct godwit_error *error)
-{
-    struct counts *counts = ((struct scene *)opaque)->opaque;
-    atomic_fetch_add(&counts->destination, 1);
-    return GODWIT_OK;
-}
-
-static enum tap_verdict look_for_answers(void *opaque, const struct tap_event *event)
-{
-    struct counts *counts = ((struct scene *)opaque)->opaque;
-    if (event->hello.role != HELLO_CONTROL)
-        return TAP_PASS;
-    if (!event->received && event->type == RECORD_OFFER)
-        counts->at_offer = counts->source;
-    if (event->received && event->type == RECORD_ACCEPT)
-        counts->at_accept = counts->destination;
-    return TAP_PASS;
-}
-
-static void look_for_start(void *opaque, enum guest_op op)
-{
-    struct counts *counts = ((struct scene *)opaque)->opaque;
-    if (op == OP_DIRTY_START)
-        counts->at_start = counts->source;
-}
-
-ParameterizedTestParameters(registering, pin_all_registers_everything_up_front_and_sends_what_existed_before)
-{
-    static bool rows[] = {false, true};
-    return cr_make_param_array(bool, rows, 2);
-}
-
-ParameterizedTest(bool *hidden, registering, pin_all_registers_everything_up_front_and_sends_what_existed_before)
-{
-    struct counts counts = {0};
-    struct scene scene;
-    scene_init(&scene, SCENE_LOOP, 3, SCALE);
-    uint64_t populated = make_sparse(&scene.from);
-    if (*hidden)
-        test_guest_hide_descriptors(&scene.from);
-    scene_set(&scene, "rdma-pin-all", "on");
-    scene.watch_source = count_source;
-    scene.watch_destination = count_destination;
-    scene.rule = look_for_answers;
-    scene.from.hook = look_for_start;
-    scene.from.hook_opaque = &scene;
-    scene.opaque = &counts;
-    scene_open(&scene);
-    scene_run(&scene);
-    expect_completed(&scene);
-    unsigned all = (unsigned)(2 + slices_of(&scene.from, 2) + slices_of(&scene.from, 3));
-    cr_assert_eq(counts.at_start, *hidden ? all : 0, "%u", counts.at_start);
-    cr_assert_eq(counts.at_offer, all);
-    cr_assert_eq(counts.source, all);
-    cr_assert_eq(counts.at_accept, all);
-    cr_assert_eq(counts.destination, all);
-    cr_assert_eq(scene.source_info.pinned_bytes, total(&scene.from));
-    cr_assert_eq(scene.destination_info.pinned_bytes, total(&scene.to));
-    cr_assert_eq(sums_of(&scene).inlined, 0);
-    if (!*hidden) /* elsewhere what the pins made cannot be told from what there was */
-        cr_assert_leq(scene.source->offer.populated, populated, "%llu",
-                      (unsigned long long)scene.source->offer.populated);
     scene_close(&scene);
 }
 
