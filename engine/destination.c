@@ -153,8 +153,8 @@ static void set_closing(struct session *session, uint64_t since_ms)
 }
 
 /*
- * Everything is placed: what was put lies before a marker that has come, so no put is under way; and on channels that are
- * shut down the source has no way to begin another with the keys it holds. From here on nobody but this side writes
+ * Everything is placed: what was put lies before a marker that has come, so no put is under way; and on channels that
+ * are shut down the source has no way to begin another with the keys it holds. From here on nobody but this side writes
  * guest memory. To free the channels and the registrations takes long, and can wait until the guest runs.
  */
 static enum godwit_err finish_memory(struct session *session, struct godwit_error *error)

@@ -4,7 +4,8 @@
  * for it.
  *
  * Before LOADED the source loses its access: no put can land once the data channels are shut down. Channels and
- * registrations are freed when the guest runs: letting go of queue pairs and gigabytes takes long, and would be downtime.
+ * registrations are freed when the guest runs: letting go of queue pairs and gigabytes takes long, and would be
+ * downtime.
  *
  * Failure modes: memory that cannot be had or pinned fails the migration, with the block's name. Slices beyond
  * max-pinned are answered by a KEY without a key, and their pages come inline.

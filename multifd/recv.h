@@ -41,8 +41,8 @@ enum godwit_err multifd_recv_attach(struct multifd_recv *recv, unsigned index, s
                                     struct godwit_error *error);
 
 /* Ends and joins all receivers: when it returns nothing is stored any more, and no put that the peer begins then lands,
- * whatever is still registered. The counters stay. Not from a receiver thread; after the first attach of every index that is attached
- * at all. */
+ * whatever is still registered. The counters stay. Not from a receiver thread; after the first attach of every index
+ * that is attached at all. */
 void multifd_recv_stop(struct multifd_recv *recv);
 void multifd_recv_free(struct multifd_recv *recv); /* stops, and frees the channels; NULL allowed */
 

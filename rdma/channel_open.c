@@ -14,10 +14,10 @@
 
 /*
  * In this order, because each step takes away what the one before it may still use: the last frames are given time; no
- * event of the device finds the channel any more; the queue pair, whose rights of the peer shutdown has taken, goes into
- * its error state, and is destroyed, after which the device touches no memory and writes no completion; then the queues, whose events are all acknowledged; their event channel; the
- * rings, which no request names any more; the identifier, whose events are acknowledged too; our hold on the domain,
- * whose memory and queue pairs these were.
+ * event of the device finds the channel any more; the queue pair, whose rights of the peer shutdown has taken, goes
+ * into its error state, and is destroyed, after which the device touches no memory and writes no completion; then the
+ * queues, whose events are all acknowledged; their event channel; the rings, which no request names any more; the
+ * identifier, whose events are acknowledged too; our hold on the domain, whose memory and queue pairs these were.
  */
 void rdma_channel_destroy(struct rdma_channel *channel)
 {

@@ -25,8 +25,8 @@ static const char *completion_hint(enum ibv_wc_status status)
     case IBV_WC_BAD_RESP_ERR:
         return "the peer's device answered against the protocol";
     case IBV_WC_REM_INV_REQ_ERR:
-        return "the peer's device refused the request: the peer has ended the connection, its receive buffer is too small, or the "
-               "operation forbidden";
+        return "the peer's device refused the request: the peer has ended the connection, its receive buffer is too "
+               "small, or the operation forbidden";
     case IBV_WC_REM_ACCESS_ERR:
         return "the peer's memory is not registered, its key was revoked, or the range leaves it";
     case IBV_WC_REM_OP_ERR:

@@ -52,8 +52,8 @@ static enum godwit_err note_order(void *opaque, const struct region *region, enu
     return access == REGION_LOCAL ? GODWIT_OK : error_set(error, GODWIT_ERR_INVALID, "the peer needs no access");
 }
 
-/* Writes into a slice that was a hole, once the first pass is over (with rdma-pin-all, whose first sync comes before it,
- * then, too), and has it sent while the guest still runs. */
+/* Writes into a slice that was a hole, once the first pass is over (with rdma-pin-all, whose first sync comes before
+ * it, then, too), and has it sent while the guest still runs. */
 static void write_late(void *opaque, enum guest_op op)
 {
     struct scene *scene = opaque;
