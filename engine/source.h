@@ -131,8 +131,8 @@ enum godwit_err source_connect_channels(struct godwit_source *source, struct god
 /* Before the dirty log is armed: makes the domain, and registers what has to be registered by then. Nothing to do for
  * stream transports. */
 enum godwit_err source_register_early(struct godwit_source *source, struct godwit_error *error);
-/* Once the pages that hold something are known: cuts the memory, and registers those slices. Waits only with
- * rdma-pin-all, for all slices. */
+/* Once the pages that hold something are known: cuts the memory, and registers those slices. With
+ * rdma-pin-all waits for all slices, and then reads the dirty log; else does not wait. */
 enum godwit_err source_register(struct godwit_source *source, struct godwit_error *error);
 /* After the dirty log was read again: registers the slices that hold something by now. Does not wait. */
 void source_register_found(struct godwit_source *source);

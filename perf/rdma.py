@@ -26,9 +26,9 @@ pairs, in messages of 1 MiB with 4 MiB under way on each, as godwit puts them (r
 is sent again and again. Bulk: godwit with `rdma-pin-all`, total-time less setup-time of the source, so memory is registered
 before and the end is the destination's word that it runs the guest. Whole: total-time, connecting and registering included;
 pinned is with `rdma-pin-all` on both sides, dynamic, which is how godwit comes, without. QEMU: a stopped guest, one queue pair (it has no more), from its
-source's event `setup` to the destination's event `completed`. Every second page: a new
-copy, for each run, of a file with pages of random bytes and holes in turn, so that each page is a write of its own; the bytes
-are those of the random pages, and so they are for ib_write_bw with messages of 4096 in chains of 16, 128 under way.
+source's event `setup` to the destination's event `completed`. Every second page: a new copy, for each run, of a file with
+pages of random bytes and holes in turn, so that each page is a write of its own; the bytes are those of the random pages, and
+so they are for ib_write_bw with messages of 4096 in chains of 16, 128 under way.
 User CPU: of both processes, less that of the same migration of a guest of 4 MiB, which is what starting programs costs, per
 GiB; in a machine of its own, both processes on a processor whose kernel notes every change between user and kernel mode
 (nohz_full). With ticks alone it would divide a thread's time by what they hit, and a tick within soft-RoCE's tasklets, which

@@ -4,7 +4,8 @@
  * life of a page: put notes the range, joins it with the one before where they adjoin, and posts it with others as one
  * chain of RDMA WRITEs, at the latest with the next frame; the device reads and writes guest memory by itself.
  *
- * Threads. One lock for the books of both directions; whoever waits gives it up. Completions of either queue are taken
+ * Threads. One lock for the books of both directions; whoever waits gives it up. Ranges that are not posted yet are the
+ * sending thread's, and need none. Completions of either queue are taken
  * by whoever comes first, and that one wakes the other. Waiting: poll for a few microseconds, then arm the queue whose
  * completions can help, poll once more (what came before the arming raises no event), then sleep on the completion
  * channel, the connection manager, the device's events and the own eventfd; only what is readable is read.
@@ -265,12 +266,12 @@ static void rdma_shutdown(struct channel *base)
     struct rdma_channel *channel = (struct rdma_channel *)base;
     atomic_store(&channel->shut, true); /* puts that no send followed never happen: nothing is posted any more */
     pthread_mutex_lock(&channel->lock);
-    bool first = !channel->ended;
-    channel->ended = true;
-    if (first && channel->failure == GODWIT_OK && queue_has_reserve(&channel->queue))
-        rdma_post_bare(channel, true);
-    if (first)
+    if (!channel->ended) {
+        channel->ended = true;
+        if (channel->failure == GODWIT_OK && queue_has_reserve(&channel->queue))
+            rdma_post_bare(channel, true);
         end_access(channel);
+    }
     pthread_mutex_unlock(&channel->lock);
     rdma_kick(channel, SENDING);
     rdma_kick(channel, RECEIVING);

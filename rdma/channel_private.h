@@ -62,7 +62,7 @@ struct rdma_channel {
     atomic_bool shut;
     atomic_bool device_failed; /* see rdma_channel_async */
 
-    /* the sending thread's alone */
+    /* the sending thread's alone, not posted yet */
     struct range ranges[QUEUE_LIST];
     unsigned range_count;
     uint64_t range_bytes;
@@ -70,7 +70,7 @@ struct rdma_channel {
     pthread_mutex_t lock;
     /* under lock */
     _Atomic(enum godwit_err) failure; /* the channel is broken; set once, and read by puts without the lock */
-    bool ended;              /* our end of stream is posted */
+    bool ended; /* shut down: nothing follows our end of stream */
     bool peer_ended;
     bool peer_gone; /* disconnected: nothing is acknowledged any more */
     bool waiting[SIDES];
@@ -79,7 +79,7 @@ struct rdma_channel {
     struct credits credits;
     struct {
         unsigned receive;
-        uint32_t size;      /* bytes of data */
+        uint32_t size; /* bytes of data */
     } filled[CREDITS_RING]; /* ring of frames to be read */
     unsigned filled_first, filled_count;
     uint32_t taken; /* bytes of the first that were read */

@@ -99,7 +99,7 @@ enum godwit_err channel_flush(struct channel *channel, int timeout_ms);
 /* Ends the conversation: calls blocked in other threads return GODWIT_ERR_CLOSED, later ones too. The peer reads the
  * end of the stream, or GODWIT_ERR_RESET where it has puts under way; no put or get that it begins once this has
  * returned touches memory. What a device is in the middle of ends with free at the latest. Waits for nobody's bytes; an
- * RDMA device is given two commands. */
+ * RDMA device is given one command or two. */
 void channel_shutdown(struct channel *channel);
 
 /* Frees the channel and what it wraps. NULL allowed. Shuts down first if that has not been done. */

@@ -1,7 +1,7 @@
 /*
  * The wire codec. A failed cursor stays failed and reads as zero, so a decoder checks once; what must not happen, ever,
- * is a touch outside the buffer: every access goes through wire_take() or wire_room().
- * The CRC is libdeflate's, which is zlib's polynomial at memory speed.
+ * is a touch outside the buffer: every access goes through wire_take() or wire_room(). The CRC is libdeflate's, which
+ * is zlib's polynomial at memory speed.
  */
 #include "transport/wire.h"
 
